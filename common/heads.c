@@ -1,0 +1,96 @@
+#include "heads.h"
+
+typedef unsigned long long ull;
+
+static bool check_divisible(const struct head_layout *h, bool qkv_linear, struct error *err)
+{
+    if (!qkv_linear && h->multiplier > 1)
+        return fail(err, "a kv_size_multiplier of %llu replicates KV heads, which only --qkv-linear can",
+                    (ull)h->multiplier);
+    if (!qkv_linear && h->kv_heads % h->tp)
+        return fail(err,
+                    "%llu KV heads cannot be divided among %llu tensor ranks; use a tensor parallel size "
+                    "that divides "
+                    "them, or --qkv-linear with a --kv-size-multiplier",
+                    (ull)h->kv_heads, (ull)h->tp);
+    if (h->tp % h->multiplier)
+        return fail(err, "kv_size_multiplier %llu does not divide the tensor parallel size %llu",
+                    (ull)h->multiplier, (ull)h->tp);
+    if (h->kv_heads * h->multiplier % h->tp)
+        return fail(
+            err, "%llu KV heads x kv_size_multiplier %llu = %llu cannot be divided among %llu tensor ranks",
+            (ull)h->kv_heads, (ull)h->multiplier, (ull)(h->kv_heads * h->multiplier), (ull)h->tp);
+    return true;
+}
+
+bool head_layout_make(struct head_layout *h, const struct model_config *config, uint64_t tp,
+                      const struct layout *layout, struct error *err)
+{
+    if (!config_is_known(config))
+        return fail(err,
+                    "the number of attention heads is not known; give the model's config.json with --config");
+    *h = (struct head_layout){.q_heads = config->attention_heads,
+                              .kv_heads = config->kv_heads,
+                              .head_dim = config->head_dim,
+                              .tp = tp,
+                              .multiplier = layout->kv_size_multiplier ? layout->kv_size_multiplier : 1,
+                              .group = config->attention_heads / config->kv_heads,
+                              .backend = layout->backend,
+                              .compat_nxd = layout->compat_nxd};
+    if (tp > UINT32_MAX || h->multiplier > UINT32_MAX)
+        return fail(err, "tensor parallel size %llu or kv_size_multiplier %llu is impossibly large", (ull)tp,
+                    (ull)h->multiplier);
+    if (!check_divisible(h, layout->qkv_linear, err))
+        return false;
+    h->kv_local = h->kv_heads * h->multiplier / tp;
+    uint64_t q_padded = layout->pad_attn_heads ? (h->q_heads + tp - 1) / tp * tp : h->q_heads;
+    if (q_padded % h->kv_heads)
+        return fail(err, "%llu attention heads padded to %llu cannot be divided among %llu KV heads",
+                    (ull)h->q_heads, (ull)q_padded, (ull)h->kv_heads);
+    h->group_pad = q_padded / h->kv_heads;
+    if (h->group_pad % h->multiplier)
+        return fail(err,
+                    "the %llu query heads of a KV head cannot be divided among its %llu replicas "
+                    "(kv_size_multiplier)%s",
+                    (ull)h->group_pad, (ull)h->multiplier,
+                    layout->pad_attn_heads ? "" : "; --pad-attn-heads may help");
+    h->q_local = q_padded / tp;
+    if (h->multiplier > 1 && h->backend == BACKEND_UNKNOWN)
+        return fail(
+            err, "replicated KV heads are placed differently on trn1 and trn2; say which with --hw-backend");
+    return true;
+}
+
+/* The chunk of KV heads (of tp/m) that a rank holds, and which of its m replicas the rank is. */
+static uint64_t chunk_of(const struct head_layout *h, enum backend backend, uint64_t rank, uint64_t *replica)
+{
+    uint64_t chunks = h->tp / h->multiplier;
+    if (backend == BACKEND_TRN2) {
+        *replica = rank % h->multiplier;
+        return rank / h->multiplier;
+    }
+    *replica = rank / chunks;
+    return rank % chunks;
+}
+
+uint64_t head_layout_q(const struct head_layout *h, uint64_t rank, uint64_t i)
+{
+    uint64_t replica, share = h->group_pad / h->multiplier, kv, in_group;
+    if (h->compat_nxd && h->backend == BACKEND_TRN2 && h->multiplier > 1) {
+        /* The NxD script keeps q in natural order on trn2. */
+        uint64_t head = rank * h->q_local + i;
+        kv = head / h->group_pad;
+        in_group = head % h->group_pad;
+    } else {
+        kv = chunk_of(h, h->backend, rank, &replica) * h->kv_local + i / share;
+        in_group = replica * share + i % share;
+    }
+    return in_group < h->group ? kv * h->group + in_group : HEAD_PADDING;
+}
+
+uint64_t head_layout_kv(const struct head_layout *h, uint64_t rank)
+{
+    uint64_t replica;
+    /* The NxD script places KV heads on trn2 as on trn1. */
+    return chunk_of(h, h->compat_nxd ? BACKEND_TRN1 : h->backend, rank, &replica) * h->kv_local;
+}

@@ -1,0 +1,168 @@
+#include "state_dict.h"
+
+#include "output.h"
+#include "rank_file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_RANKS = 1 << 20 };
+
+const char *const RANK_SET_ENTRIES[] = {"checkpoint", "model", "done", NULL};
+
+void state_dict_init(struct state_dict *dict, struct rank rank, char *path, char *top)
+{
+    *dict = (struct state_dict){.rank = rank, .path = path, .top = top};
+    dict->archive.archive = archive_new(path, top);
+    dict->archive.context = dict;
+}
+
+void state_dict_free(struct state_dict *dict)
+{
+    for (size_t i = 0; i < dict->n; i++) {
+        free(dict->members[i].name);
+        tensor_free(dict->members[i].tensor);
+    }
+    free(dict->members);
+    archive_free(dict->archive.archive);
+    free(dict->path);
+    free(dict->top);
+}
+
+size_t state_dict_add(struct state_dict *dict, const struct record *record)
+{
+    struct error err;
+    const struct tensor *t = record->tensor;
+    GROW(dict->members, dict->n, dict->capacity);
+    struct state_dict_member *member = &dict->members[dict->n];
+    member->name = xstrdup(record->name);
+    member->tensor = tensor_zeros(t->dtype, t->n_dims, t->shape, &err);
+    if (!member->tensor)
+        die_error(&err);
+    return dict->n++;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void state_dict_check(const struct state_dict *dict)
+{
+    char **names = xcalloc(dict->n + 1, sizeof *names);
+    for (size_t i = 0; i < dict->n; i++)
+        names[i] = dict->members[i].name;
+    qsort(names, dict->n, sizeof *names, compare_names);
+    for (size_t i = 1; i < dict->n; i++)
+        if (strcmp(names[i - 1], names[i]) == 0)
+            die(EXIT_DATA, "%s: is in the stream twice for %s; a state dict has a name once", names[i],
+                dict->top);
+    free(names);
+}
+
+void state_dict_compose(struct copy_archive *archive)
+{
+    struct state_dict *dict = archive->context;
+    struct strbuf p = {0};
+    char key[24];
+    pickle_begin(&p);
+    pickle_dict(&p);
+    for (size_t i = 0; i < dict->n; i++) {
+        snprintf(key, sizeof key, "%zu", i);
+        pickle_string(&p, dict->members[i].name);
+        pickle_tensor(&p, dict->members[i].tensor, key);
+    }
+    pickle_dict_end(&p);
+    pickle_end(&p);
+    archive_put_pickle(archive->archive, &p);
+    strbuf_free(&p);
+}
+
+void state_dict_compose_references(struct copy_archive *archive)
+{
+    struct state_dict *dict = archive->context;
+    struct strbuf p = {0};
+    pickle_begin(&p);
+    pickle_dict(&p);
+    for (size_t i = 0; i < dict->n; i++) {
+        pickle_string(&p, dict->members[i].name);
+        pickle_tensor_reference(&p, i);
+    }
+    pickle_dict_end(&p);
+    pickle_end(&p);
+    archive_put_pickle(archive->archive, &p);
+    strbuf_free(&p);
+}
+
+void state_dict_compose_info(struct copy_archive *archive)
+{
+    struct state_dict *dict = archive->context;
+    struct strbuf p = {0};
+    pickle_begin(&p);
+    pickle_dict(&p);
+    for (size_t i = 0; i < dict->n; i++) {
+        pickle_number(&p, i);
+        pickle_dict(&p);
+        pickle_string(&p, "dtype");
+        pickle_dtype(&p, dict->members[i].tensor->dtype);
+        pickle_string(&p, "shape");
+        pickle_size(&p, dict->members[i].tensor);
+        pickle_string(&p, "expert_model_parallel");
+        pickle_bool(&p, false);
+        pickle_dict_end(&p);
+    }
+    pickle_dict_end(&p);
+    pickle_end(&p);
+    archive_put_pickle(archive->archive, &p);
+    strbuf_free(&p);
+}
+
+void rank_set_init(struct rank_set *set, const struct stream_info *info, const char *directory)
+{
+    uint64_t n;
+    if (!mul_u64(info->tp_size, info->pp_size, &n) || !mul_u64(n, info->ep_size, &n) || n > MAX_RANKS)
+        die(EXIT_DATA, "the stream has more ranks than the %d that are possible", MAX_RANKS);
+    *set = (struct rank_set){.info = *info, .n = (size_t)n, .dicts = xcalloc((size_t)n, sizeof *set->dicts)};
+    for (uint64_t i = 0; i < n; i++) {
+        char name[128];
+        struct rank rank = {.tp = (uint32_t)(i % info->tp_size),
+                            .pp = (uint32_t)(i / info->tp_size % info->pp_size),
+                            .ep = (uint32_t)(i / info->tp_size / info->pp_size)};
+        rank_file_name(name, sizeof name, rank, info->ep_size);
+        state_dict_init(&set->dicts[i], rank, xasprintf("%s/%s.pt", directory, name), xstrdup(name));
+    }
+}
+
+void rank_set_free(struct rank_set *set)
+{
+    for (size_t i = 0; i < set->n; i++)
+        state_dict_free(&set->dicts[i]);
+    free(set->dicts);
+}
+
+struct state_dict *rank_set_find(struct rank_set *set, const struct record *record)
+{
+    struct rank rank = record->rank;
+    if (rank.tp >= set->info.tp_size || rank.pp >= set->info.pp_size || rank.ep >= set->info.ep_size)
+        die(EXIT_DATA, "%s: is on tensor rank %u, pipeline rank %u, which the stream does not have",
+            record->name, rank.tp, rank.pp);
+    return &set->dicts[(rank.ep * set->info.pp_size + rank.pp) * set->info.tp_size + rank.tp];
+}
+
+void rank_set_check(const struct rank_set *set)
+{
+    for (size_t i = 0; i < set->n; i++) {
+        if (set->dicts[i].n == 0)
+            die(EXIT_DATA, "%s: the stream has no tensor for this rank", set->dicts[i].top);
+        state_dict_check(&set->dicts[i]);
+    }
+}
+
+void rank_set_markers(const char *staging)
+{
+    for (int i = 0; i < 3; i += 2) {
+        char *path = xasprintf("%s/%s", staging, RANK_SET_ENTRIES[i]);
+        output_small_file(path, "1");
+        free(path);
+    }
+}
