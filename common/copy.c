@@ -3,6 +3,7 @@
 #include "output.h"
 #include "progress.h"
 
+#include <fcntl.h>
 #include <libdeflate.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -15,8 +16,9 @@ enum {
 }; /* bytes of a payload that a thread takes at once; a multiple of every element size */
 
 struct payload {
-    struct copy_archive *archive;
+    struct copy_file *file;
     size_t index;
+    uint64_t at;
     struct tensor *tensor;
     uint32_t *crcs;           /* of its pieces */
     _Atomic uint64_t pending; /* pieces that are not there yet */
@@ -24,8 +26,8 @@ struct payload {
 
 struct copy_plan {
     unsigned jobs;
-    struct copy_archive **archives;
-    size_t n_archives, archives_capacity;
+    struct copy_file **files;
+    size_t n_files, files_capacity;
     struct payload *payloads;
     size_t n_payloads, payloads_capacity;
     uint64_t bytes;
@@ -43,10 +45,10 @@ struct copy_plan *copy_plan_new(unsigned jobs)
     return plan;
 }
 
-void copy_add_archive(struct copy_plan *plan, struct copy_archive *archive)
+void copy_add_file(struct copy_plan *plan, struct copy_file *file)
 {
-    GROW(plan->archives, plan->n_archives, plan->archives_capacity);
-    plan->archives[plan->n_archives++] = archive;
+    GROW(plan->files, plan->n_files, plan->files_capacity);
+    plan->files[plan->n_files++] = file;
 }
 
 uint64_t copy_pending_bytes(const struct copy_plan *plan)
@@ -80,20 +82,21 @@ static bool put_block(void *context, const unsigned char *bytes, size_t n, struc
     return true;
 }
 
-static void copy_piece(struct materializer *m, const struct archive *archive, size_t index,
-                       const struct tensor *tensor, uint64_t piece, uint32_t *crc)
+static void copy_piece(struct materializer *m, const char *path, uint64_t at, const struct tensor *tensor,
+                       uint64_t piece, uint32_t *crc)
 {
     struct error err;
     uint64_t begin = piece * PIECE, rest = tensor_bytes(tensor) - begin;
-    struct sink sink = {.offset = archive->entries[index].data_at + begin, .path = archive->path};
-    sink.fd = archive_open(archive, &err);
-    if (sink.fd < 0 || !materialize(m, tensor, begin, rest < PIECE ? rest : PIECE, put_block, &sink, &err)) {
-        if (output_is_stopping()) /* another thread has said why */
-            pthread_exit(NULL);
+    struct sink sink = {.offset = at + begin, .path = path};
+    sink.fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    bool ok = sink.fd >= 0 || fail_errno(&err, "%s: cannot write", path);
+    ok = ok && materialize(m, tensor, begin, rest < PIECE ? rest : PIECE, put_block, &sink, &err);
+    if (ok && close(sink.fd) != 0)
+        ok = fail_errno(&err, "%s: cannot write", path);
+    if (!ok && output_is_stopping())
+        pthread_exit(NULL); /* another thread has said why */
+    if (!ok)
         die_error(&err);
-    }
-    if (close(sink.fd) != 0)
-        die(EXIT_DATA, "%s: cannot write", archive->path);
     *crc = sink.crc;
 }
 
@@ -107,7 +110,8 @@ static uint32_t combine(const uint32_t *crcs, const struct tensor *tensor)
     return crc;
 }
 
-void copy_add(struct copy_plan *plan, struct copy_archive *archive, size_t index, struct tensor *tensor)
+void copy_add(struct copy_plan *plan, struct copy_file *file, size_t index, uint64_t at,
+              struct tensor *tensor)
 {
     if (tensor_in_memory(tensor)) {
         uint64_t n = piece_count(tensor);
@@ -115,28 +119,22 @@ void copy_add(struct copy_plan *plan, struct copy_archive *archive, size_t index
         if (!plan->materializer)
             plan->materializer = materializer_new(plan->jobs + 1);
         for (uint64_t i = 0; i < n; i++)
-            copy_piece(plan->materializer, archive->archive, index, tensor, i, &crcs[i]);
-        archive->archive->entries[index].crc = combine(crcs, tensor);
+            copy_piece(plan->materializer, file->path, at, tensor, i, &crcs[i]);
+        if (file->payload_done)
+            file->payload_done(file, index, combine(crcs, tensor));
         free(crcs);
         return;
     }
     GROW(plan->payloads, plan->n_payloads, plan->payloads_capacity);
     struct payload *payload = &plan->payloads[plan->n_payloads++];
-    payload->archive = archive;
+    payload->file = file;
     payload->index = index;
+    payload->at = at;
     payload->tensor = tensor_keep(tensor);
     payload->crcs = NULL;
     payload->pending = piece_count(tensor);
-    archive->pending++;
+    file->pending++;
     plan->bytes += tensor_bytes(tensor);
-}
-
-static void finish_archive(struct copy_archive *archive)
-{
-    struct error err;
-    archive->compose(archive);
-    if (!archive_finish(archive->archive, &err))
-        die_error(&err);
 }
 
 /* Takes the next piece; false when there is none. */
@@ -160,15 +158,17 @@ static bool take_piece(struct copy_plan *plan, struct payload **payload, uint64_
 }
 
 /* One piece is there. Whoever brings a payload's last piece finds all its checksums in place, and whoever
- * brings an archive's last payload finds everything: the counters order that. */
+ * brings a file's last payload finds everything: the counters order that. */
 static void piece_done(struct payload *payload)
 {
+    struct copy_file *file = payload->file;
     if (atomic_fetch_sub(&payload->pending, 1) > 1)
         return;
-    payload->archive->archive->entries[payload->index].crc = combine(payload->crcs, payload->tensor);
+    if (file->payload_done)
+        file->payload_done(file, payload->index, combine(payload->crcs, payload->tensor));
     free(payload->crcs);
-    if (atomic_fetch_sub(&payload->archive->pending, 1) == 1)
-        finish_archive(payload->archive);
+    if (atomic_fetch_sub(&file->pending, 1) == 1)
+        file->finish(file);
 }
 
 static void *work(void *context)
@@ -179,8 +179,7 @@ static void *work(void *context)
     uint64_t piece;
     struct error err;
     while (!output_is_stopping() && take_piece(plan, &payload, &piece)) {
-        copy_piece(m, payload->archive->archive, payload->index, payload->tensor, piece,
-                   &payload->crcs[piece]);
+        copy_piece(m, payload->file->path, payload->at, payload->tensor, piece, &payload->crcs[piece]);
         piece_done(payload);
     }
     if (!materializer_finish(m, &err) && !output_is_stopping())
@@ -203,16 +202,63 @@ static void run_threads(struct copy_plan *plan)
 void copy_run(struct copy_plan *plan)
 {
     struct error err;
-    for (size_t i = 0; i < plan->n_archives; i++)
-        if (plan->archives[i]->pending == 0)
-            finish_archive(plan->archives[i]);
+    for (size_t i = 0; i < plan->n_files; i++)
+        if (plan->files[i]->pending == 0)
+            plan->files[i]->finish(plan->files[i]);
     run_threads(plan);
     if (plan->materializer && !materializer_finish(plan->materializer, &err))
         die_error(&err);
     for (size_t i = 0; i < plan->n_payloads; i++)
         tensor_free(plan->payloads[i].tensor);
     free(plan->payloads);
-    free(plan->archives);
+    free(plan->files);
     pthread_mutex_destroy(&plan->lock);
     free(plan);
+}
+
+/* ---- archives ---- */
+
+static struct copy_archive *archive_of(struct copy_file *file)
+{
+    return file->context;
+}
+
+static void archive_payload_done(struct copy_file *file, size_t index, uint32_t crc)
+{
+    archive_of(file)->archive->entries[index].crc = crc;
+}
+
+static void archive_file_finish(struct copy_file *file)
+{
+    struct error err;
+    struct copy_archive *archive = archive_of(file);
+    archive->compose(archive);
+    if (!archive_finish(archive->archive, &err))
+        die_error(&err);
+}
+
+void copy_archive_init(struct copy_archive *file, struct archive *archive,
+                       void (*compose)(struct copy_archive *), void *context)
+{
+    file->archive = archive;
+    file->compose = compose;
+    file->context = context;
+    file->file.path = archive->path;
+    file->file.payload_done = archive_payload_done;
+    file->file.finish = archive_file_finish;
+    file->file.context = file;
+    file->file.pending = 0;
+}
+
+void copy_archive_free(struct copy_archive *file)
+{
+    archive_free(file->archive);
+    file->archive = NULL;
+}
+
+void copy_archive_add(struct copy_plan *plan, struct copy_archive *file, const char *entry,
+                      struct tensor *tensor)
+{
+    size_t index = archive_add(file->archive, entry, tensor_bytes(tensor));
+    copy_add(plan, &file->file, index, file->archive->entries[index].data_at, tensor);
 }

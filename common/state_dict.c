@@ -13,8 +13,7 @@ const char *const RANK_SET_ENTRIES[] = {"checkpoint", "model", "done", NULL};
 void state_dict_init(struct state_dict *dict, struct rank rank, char *path, char *top)
 {
     *dict = (struct state_dict){.rank = rank, .path = path, .top = top};
-    dict->archive.archive = archive_new(path, top);
-    dict->archive.context = dict;
+    copy_archive_init(&dict->archive, archive_new(path, top), state_dict_compose, dict);
 }
 
 void state_dict_free(struct state_dict *dict)
@@ -24,7 +23,7 @@ void state_dict_free(struct state_dict *dict)
         tensor_free(dict->members[i].tensor);
     }
     free(dict->members);
-    archive_free(dict->archive.archive);
+    copy_archive_free(&dict->archive);
     free(dict->path);
     free(dict->top);
 }

@@ -19,7 +19,8 @@ struct state_dict {
     size_t n, capacity;
 };
 
-/* path and top are taken over (malloc). */
+/* path and top are taken over (malloc). The archive is composed as state_dict_compose() does, unless changed.
+ * The dict must stay where it is. */
 void state_dict_init(struct state_dict *dict, struct rank rank, char *path, char *top);
 void state_dict_free(struct state_dict *dict);
 /* Adds a tensor's name and shape; returns its index. */

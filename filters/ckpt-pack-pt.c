@@ -31,14 +31,7 @@ static void take(struct packer *p, const struct record *record, bool sharded)
     struct state_dict *dict = sharded ? rank_set_find(&p->ranks, record) : &p->whole;
     size_t i = state_dict_add(dict, record);
     snprintf(key, sizeof key, "data/%zu", i);
-    copy_add(p->plan, &dict->archive, archive_add(dict->archive.archive, key, tensor_bytes(record->tensor)),
-             record->tensor);
-}
-
-static void add_file(struct packer *p, struct state_dict *dict)
-{
-    dict->archive.compose = state_dict_compose;
-    copy_add_archive(p->plan, &dict->archive);
+    copy_archive_add(p->plan, &dict->archive, key, record->tensor);
 }
 
 /* The file for a whole model: the operand, or checkpoint.pt in it when it is a directory. */
@@ -67,7 +60,7 @@ static void begin_sharded(struct packer *p, const struct stream_info *info, cons
     rank_set_init(&p->ranks, info, model);
     rank_set_markers(staging);
     for (size_t i = 0; i < p->ranks.n; i++)
-        add_file(p, &p->ranks.dicts[i]);
+        copy_add_file(p->plan, &p->ranks.dicts[i].archive.file);
     free(model);
 }
 
@@ -75,7 +68,7 @@ static void begin_whole(struct packer *p, const char *target)
 {
     char *file = whole_target(target);
     state_dict_init(&p->whole, (struct rank){0}, xstrdup(output_begin_file(file)), top_of(file));
-    add_file(p, &p->whole);
+    copy_add_file(p->plan, &p->whole.archive.file);
     free(file);
 }
 

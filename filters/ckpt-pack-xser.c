@@ -53,14 +53,11 @@ static void take(struct packer *p, const struct record *record)
     char *path = xasprintf("%s.tensors/tensor_%zu.pt", dict->path, tid), *top = xasprintf("tensor_%zu", tid);
     struct tensor_file *file = xcalloc(1, sizeof *file);
     *file = (struct tensor_file){.next = p->files, .tensor = dict->members[tid].tensor};
-    file->archive.archive = archive_new(path, top);
-    file->archive.compose = compose_tensor;
-    file->archive.context = file;
+    copy_archive_init(&file->archive, archive_new(path, top), compose_tensor, file);
     p->files = file;
     p->n_files++;
-    copy_add_archive(p->plan, &file->archive);
-    copy_add(p->plan, &file->archive,
-             archive_add(file->archive.archive, "data/0", tensor_bytes(record->tensor)), record->tensor);
+    copy_add_file(p->plan, &file->archive.file);
+    copy_archive_add(p->plan, &file->archive, "data/0", record->tensor);
     free(path);
     free(top);
 }
@@ -73,12 +70,10 @@ static void begin_rank(struct packer *p, size_t i)
     char *tensors = xasprintf("%s.tensors", dict->path), *path = xasprintf("%s.info.pt", dict->path),
          *top = xasprintf("%s.pt.info", dict->top);
     output_directory(tensors);
-    info->archive = archive_new(path, top);
-    info->compose = state_dict_compose_info;
-    info->context = dict;
+    copy_archive_init(info, archive_new(path, top), state_dict_compose_info, dict);
     dict->archive.compose = state_dict_compose_references;
-    copy_add_archive(p->plan, info);
-    copy_add_archive(p->plan, &dict->archive);
+    copy_add_file(p->plan, &info->file);
+    copy_add_file(p->plan, &dict->archive.file);
     free(tensors);
     free(path);
     free(top);
@@ -100,11 +95,11 @@ static void begin(struct packer *p, const struct stream_info *info, const char *
 static void packer_free(struct packer *p)
 {
     for (size_t i = 0; i < p->ranks.n; i++)
-        archive_free(p->infos[i].archive);
+        copy_archive_free(&p->infos[i]);
     free(p->infos);
     while (p->files) {
         struct tensor_file *next = p->files->next;
-        archive_free(p->files->archive.archive);
+        copy_archive_free(&p->files->archive);
         free(p->files);
         p->files = next;
     }
