@@ -217,6 +217,11 @@ const char *output_begin_directory(const char *target, const char *const *entrie
     return output.staging;
 }
 
+void output_set_entries(const char *const *entries)
+{
+    output.entries = entries;
+}
+
 const char *output_begin_file(const char *target)
 {
     struct stat st;
@@ -294,7 +299,8 @@ static void publish_in_place(void)
     for (unsigned i = 0; i < n; i++) {
         char *made = xasprintf("%s/%s", output.staging, output.entries[i]),
              *there = xasprintf("%s/%s", output.target, output.entries[i]);
-        move(made, there);
+        if (access(made, F_OK) == 0) /* else it is only to be removed */
+            move(made, there);
         free(made);
         free(there);
     }

@@ -21,6 +21,9 @@ const char *output_target(int argc, char **argv, int first);
  * target that is there and not empty is refused without --force; with it, only these entries are replaced.
  * Returns the staging directory. */
 const char *output_begin_directory(const char *target, const char *const *entries);
+/* For entries whose names are known only at the end (output_begin_directory() was given NULL). Those that are
+ * not in the staging directory are removed from the target. */
+void output_set_entries(const char *const *entries);
 /* Begins a file; returns its staging name. */
 const char *output_begin_file(const char *target);
 /* Dies when bytes in so many files do not fit the file system. */
