@@ -124,12 +124,13 @@ static void find_config(struct checkpoint *cp, const char *path, bool directory)
     free(base);
 }
 
-static void count(struct checkpoint *cp)
+void checkpoint_count(struct checkpoint *cp)
 {
     uint64_t layer;
     size_t number;
     const char *rest;
     cp->info.tensors = cp->n_pieces;
+    cp->info.layers = 0;
     if (cp->unknown_bytes)
         cp->info.bytes = 0;
     for (size_t i = 0; i < cp->names.n; i++)
@@ -157,7 +158,7 @@ struct checkpoint *checkpoint_open(const char *path, const char *key, struct err
         checkpoint_close(cp);
         return NULL;
     }
-    count(cp);
+    checkpoint_count(cp);
     find_config(cp, path, directory);
     return cp;
 }

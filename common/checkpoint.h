@@ -20,6 +20,12 @@ struct checkpoint *checkpoint_open(const char *path, const char *key, struct err
  * .info.pt. The config comes from a config.json beside the checkpoint, if there is one. */
 const struct stream_info *checkpoint_info(const struct checkpoint *checkpoint);
 
+/* Keeps the model's tensors only, under the names that Hugging Face or Megatron gives them: what stands
+ * before "model.layers.N." (or "language_model.encoder.layers.N.") in the names of layers is stripped from
+ * all names, and tensors whose names do not begin with it are left out. An error when there are several such
+ * prefixes. */
+bool checkpoint_pick_model(struct checkpoint *checkpoint, const char *path, struct error *err);
+
 /* The next record, which the caller then owns: 1; 0 after the last; -1 after filling err. A whole model comes
  * in the order of its files. A sharded one comes tensor by tensor, all ranks' pieces of one together (by pp,
  * ep, tp): first the tensors that stand before the layers, then layer 0, 1, …, then all others. */

@@ -41,6 +41,9 @@ void checkpoint_add_piece(struct checkpoint *cp, uint32_t file, struct named_ten
 /* Takes over what the list says of values left out. */
 void checkpoint_add_left_out(struct checkpoint *cp, struct tensor_list *list);
 
+/* Sets what stream_info says of the tensors. */
+void checkpoint_count(struct checkpoint *cp);
+
 /* checkpoint_hf.c. *found tells whether the directory is of this kind; if not, nothing is changed. */
 bool hf_directory_open(struct checkpoint *cp, const char *path, const char *key, bool *found,
                        struct error *err);

@@ -1,5 +1,9 @@
 #include "config.h"
 
+#include "nxdt_yaml.h"
+
+#include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { CONFIG_LIMIT = 16 << 20 };
@@ -13,6 +17,28 @@ static bool read_count(const struct json *object, const char *key, const char *w
         return true;
     if (!json_u64(found, value) || *value == 0 || *value > UINT32_MAX)
         return fail(err, "%s: %s must be a whole number of at least 1", what, key);
+    return true;
+}
+
+bool config_complete(struct model_config *config, const char *what, struct error *err)
+{
+    if (!config->attention_heads)
+        return fail(err, "%s: has no num_attention_heads; give the config.json of the model", what);
+    if (!config->kv_heads)
+        config->kv_heads = config->attention_heads;
+    if (config->attention_heads % config->kv_heads)
+        return fail(err, "%s: num_attention_heads %llu is not a multiple of num_key_value_heads %llu", what,
+                    (unsigned long long)config->attention_heads, (unsigned long long)config->kv_heads);
+    if (config->head_dim)
+        return true;
+    if (!config->hidden_size)
+        return fail(err, "%s: has neither head_dim nor hidden_size", what);
+    if (config->hidden_size % config->attention_heads)
+        return fail(
+            err,
+            "%s: hidden_size %llu is not a multiple of num_attention_heads %llu, and there is no head_dim",
+            what, (unsigned long long)config->hidden_size, (unsigned long long)config->attention_heads);
+    config->head_dim = config->hidden_size / config->attention_heads;
     return true;
 }
 
@@ -33,27 +59,9 @@ bool config_from_json(const struct json *object, const char *what, struct model_
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         if (!read_count(object, counts[i].key, what, counts[i].value, err))
             return false;
-    if (!config->attention_heads)
-        return fail(err, "%s: has no num_attention_heads; give the config.json of the model", what);
-    if (!config->kv_heads)
-        config->kv_heads = config->attention_heads;
-    if (config->attention_heads % config->kv_heads)
-        return fail(err, "%s: num_attention_heads %llu is not a multiple of num_key_value_heads %llu", what,
-                    (unsigned long long)config->attention_heads, (unsigned long long)config->kv_heads);
-    if (!config->head_dim) {
-        if (!config->hidden_size)
-            return fail(err, "%s: has neither head_dim nor hidden_size", what);
-        if (config->hidden_size % config->attention_heads)
-            return fail(err,
-                        "%s: hidden_size %llu is not a multiple of num_attention_heads %llu, and there is no "
-                        "head_dim",
-                        what, (unsigned long long)config->hidden_size,
-                        (unsigned long long)config->attention_heads);
-        config->head_dim = config->hidden_size / config->attention_heads;
-    }
     const struct json *tied = json_get(object, "tie_word_embeddings");
     config->tie_word_embeddings = json_is(tied, JSON_BOOL) && tied->boolean;
-    return true;
+    return config_complete(config, what, err);
 }
 
 bool config_read_json(const char *path, struct model_config *config, struct error *err)
@@ -64,4 +72,32 @@ bool config_read_json(const char *path, struct model_config *config, struct erro
     bool ok = config_from_json(doc.root, path, config, err);
     json_free(&doc);
     return ok;
+}
+
+/* By its ending or, where that tells nothing, by whether it begins with a brace. */
+bool config_is_yaml(const char *path)
+{
+    if (has_suffix(path, ".json"))
+        return false;
+    if (has_suffix(path, ".yaml") || has_suffix(path, ".yml"))
+        return true;
+    int c = ' ';
+    FILE *file = fopen(path, "re");
+    while (file && isspace(c))
+        c = getc(file);
+    if (file)
+        fclose(file);
+    return file && c != '{' && c != EOF;
+}
+
+bool config_read(const char *path, struct model_config *config, struct error *err)
+{
+    struct nxdt_settings settings;
+    if (!config_is_yaml(path))
+        return config_read_json(path, config, err);
+    if (!nxdt_yaml_read(path, &settings, err))
+        return false;
+    *config = settings.config;
+    nxdt_settings_free(&settings);
+    return config_is_known(config) || fail(err, "%s: has no model.num_attention_heads", path);
 }

@@ -1,4 +1,5 @@
-/* What a conversion needs to know of a model, from its Hugging Face config.json. */
+/* What a conversion needs to know of a model, from its Hugging Face config.json or NxDT training
+ * configuration. */
 #ifndef CONFIG_H
 #define CONFIG_H
 
@@ -23,6 +24,12 @@ bool config_read_json(const char *path, struct model_config *config, struct erro
 /* The same of a parsed object; what names it in messages. */
 bool config_from_json(const struct json *object, const char *what, struct model_config *config,
                       struct error *err);
+/* Fills in what follows from the rest (kv_heads, head_dim), and checks. */
+bool config_complete(struct model_config *config, const char *what, struct error *err);
+/* Whether the file is an NxDT training configuration rather than a config.json. */
+bool config_is_yaml(const char *path);
+/* Of either. */
+bool config_read(const char *path, struct model_config *config, struct error *err);
 static inline bool config_is_known(const struct model_config *config)
 {
     return config->attention_heads > 0;

@@ -19,7 +19,8 @@ const struct option_spec layout_options[] = {
      .kind = OPTION_STRING,
      .value = &config_path,
      .argument = "FILE",
-     .help = "the model's config.json (default: the one beside the\ncheckpoint that ckpt-unpack read)"},
+     .help = "the model's config.json, or an NxDT training .yaml\n(default: config.json beside the "
+             "checkpoint that\nckpt-unpack read)"},
     {.name = "hw-backend",
      .kind = OPTION_CHOICE,
      .value = &backend_choice,
@@ -96,7 +97,7 @@ void layout_options_apply(struct stream_info *info)
 {
     struct error err;
     struct layout *layout = &info->layout;
-    if (config_path && !config_read_json(config_path, &info->config, &err))
+    if (config_path && !config_read(config_path, &info->config, &err))
         die_error(&err);
     if (info->sharded && layout_multiplier_known(info)) {
         check_against_stream("--kv-size-multiplier", multiplier, layout->kv_size_multiplier);

@@ -5,7 +5,7 @@
 
 /* A pickle of a few bytes can ask for a lot of values; what it may take is bounded here once for everything.
  * Training checkpoints with millions of Python numbers in them stay below this. */
-static const uint64_t MEMORY_LIMIT = 512 * 1024 * 1024;
+static const uint64_t MEMORY_LIMIT = 256 * 1024 * 1024;
 
 bool machine_fail(struct machine *m, const char *problem)
 {
@@ -17,7 +17,7 @@ bool machine_fail(struct machine *m, const char *problem)
 static bool spend(struct machine *m, uint64_t bytes)
 {
     m->spent += bytes;
-    return m->spent <= MEMORY_LIMIT || machine_fail(m, "its values take more than 512 MiB of memory");
+    return m->spent <= MEMORY_LIMIT || machine_fail(m, "its values take more than 256 MiB of memory");
 }
 
 void *machine_alloc(struct machine *m, size_t size)

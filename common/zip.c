@@ -161,10 +161,12 @@ static bool next_header(struct archive *archive, struct archive_entry **entry, c
                         struct error *err)
 {
     int status = archive_read_next_header(archive, entry);
-    *more = status == ARCHIVE_OK || status == ARCHIVE_WARN;
+    const char *reason = archive_error_string(archive);
+    /* Of what it warns about only this matters: "Inconsistent uncompressed size", between header and directory. */
+    bool inconsistent = status == ARCHIVE_WARN && reason && has_prefix(reason, "Inconsistent");
+    *more = (status == ARCHIVE_OK || status == ARCHIVE_WARN) && !inconsistent;
     if (*more || status == ARCHIVE_EOF)
         return true;
-    const char *reason = archive_error_string(archive);
     return fail(err, "%s: damaged zip archive: %s", path, reason ? reason : "its structure is not readable");
 }
 

@@ -4,6 +4,7 @@
 #include "progress.h"
 
 static const char *key;
+static bool model_only;
 
 static const struct option_spec options[] = {
     {.name = "key",
@@ -13,6 +14,13 @@ static const struct option_spec options[] = {
      .argument = "KEY",
      .help = "take only this part of a torch.save file: the key of a\ndictionary, or a dotted path "
              "(model.module)"},
+    {.name = "model",
+     .letter = 'm',
+     .kind = OPTION_FLAG,
+     .value = &model_only,
+     .help = "take only the model of a training checkpoint: find its\nstate dict, and strip what trainers "
+             "put before "
+             "names\n(state_dict., module., …)"},
     {0},
 };
 
@@ -28,15 +36,16 @@ static const struct program program = {
 static void warn_left_out(const struct checkpoint *checkpoint)
 {
     const char *names[LEFT_OUT_NAMES];
+    const char *of_what = model_only ? " of the model" : "";
     struct strbuf list = {0};
     uint64_t n = checkpoint_left_out(checkpoint, names);
     for (int i = 0; i < LEFT_OUT_NAMES && names[i]; i++)
         strbuf_printf(&list, "%s%.200s", i ? ", " : "", names[i]);
     if (n == 1)
-        warning("1 value is not a tensor and is left out: %s", list.data);
+        warning("1 value is not a tensor%s and is left out: %s", of_what, list.data);
     else if (n > 1)
-        warning("%llu values are not tensors and are left out: %s%s", (unsigned long long)n, list.data,
-                n > LEFT_OUT_NAMES ? ", …" : "");
+        warning("%llu values are not tensors%s and are left out: %s%s", (unsigned long long)n, of_what,
+                list.data, n > LEFT_OUT_NAMES ? ", …" : "");
     strbuf_free(&list);
 }
 
@@ -47,10 +56,13 @@ int main(int argc, char **argv)
     int more;
     stream_writer_declare();
     int first = options_parse(&program, argc, argv);
+    warning_quiet(progress_is_quiet());
     if (argc - first != 1)
         usage_error("takes one operand, the PATH of a checkpoint, but got %d", argc - first);
     struct checkpoint *checkpoint = checkpoint_open(argv[first], key, &err);
     if (!checkpoint)
+        die_error(&err);
+    if (model_only && !checkpoint_pick_model(checkpoint, argv[first], &err))
         die_error(&err);
     warn_left_out(checkpoint);
     stream_writer_begin(checkpoint_info(checkpoint));

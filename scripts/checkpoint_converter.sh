@@ -31,6 +31,7 @@ Conversion (one of them):
   --convert_to_full_state       sharded -> a whole model, OUTPUT_DIR/checkpoint.pt
   --convert_from_xser           sharded with xser -> sharded without
   --convert_to_xser             sharded without xser -> with
+  --convert_sharded             sharded -> sharded otherwise (tp, pp, hardware, style, xser)
 
 Input and output:
   --input_dir PATH              a checkpoint file or directory, of any format
@@ -38,7 +39,8 @@ Input and output:
   --output_dir DIR              where the result goes; must be empty or not there yet
   --save_xser BOOL              write xser (torch_xla serialization)
   --load_xser BOOL              read xser; the format is detected anyway
-  --save_format pt|safetensors  of a whole model (pt)
+  --save_format pt|safetensors  of a whole model (pt); safetensors come with config.json
+                                and the tokenizer's files
   --model_key KEY               the key under which the file holds the model
   --force                       replace a checkpoint in OUTPUT_DIR
   --verify                      convert back and compare every tensor's checksum
@@ -60,6 +62,8 @@ Model and layout:
   --coalesce_qkv BOOL           the same, by its older name
   --pad_attn_heads BOOL         pad query heads to a multiple of tp_size
   --i_tp_round_factor N         rounding of an expert's intermediate size
+  --from_hw_backend trn1|trn2, --from_kv_size_multiplier N, --from_pad_attn_heads BOOL,
+  --from_compat nxd             the same of the input of --convert_sharded (as for the output)
   --compat nxd                  the layouts of the NxD script where its model reads others
   --allow_replica_drift         merge although replicas differ
 
@@ -85,7 +89,8 @@ declare -A kind=(
     [tp_size]=number [pp_size]=number [ep_size]=number [virtual_pp_size]=number [pipeline_cuts]=text
     [n_layers]=number [kv_size_multiplier]=number [qkv_linear]=bool [fuse_qkv]=bool [coalesce_qkv]=bool
     [pad_attn_heads]=bool [i_tp_round_factor]=number [compat]=nxd [allow_replica_drift]=bool
-    [dry_run]=bool [progress]=bool [quiet]=bool
+    [convert_sharded]=bool [from_hw_backend]='trn1|trn2' [from_kv_size_multiplier]=number
+    [from_pad_attn_heads]=bool [from_compat]=nxd [dry_run]=bool [progress]=bool [quiet]=bool
 )
 declare -A opt=()
 
@@ -153,7 +158,7 @@ is() { # whether a boolean option is true
 choose_conversion() {
     local name
     conversion=
-    for name in convert_from_full_state convert_to_full_state convert_from_xser convert_to_xser; do
+    for name in convert_from_full_state convert_to_full_state convert_from_xser convert_to_xser convert_sharded; do
         is "$name" || continue
         [[ -z $conversion ]] || usage_error "--$conversion and --$name exclude each other"
         conversion=$name
@@ -172,23 +177,61 @@ not_available() {
     data_error "$1 is not available yet"
 }
 
+# What an NxDT training configuration says counts where no flag does; a flag that says otherwise is a warning.
+read_yaml() {
+    local yaml=${opt[nxdt_yaml_config]:-} lines name value
+    [[ -n $yaml ]] || return 0
+    lines=$(ckpt-config "$yaml") || exit 1
+    while IFS='=' read -r name value; do
+        [[ $name != num_attention_heads || -n ${opt[config]:-} ]] || config=$yaml
+        [[ -n ${kind[$name]:-} ]] || continue
+        if [[ -z ${opt[$name]:-} ]]; then
+            opt[$name]=$value
+        elif [[ ${opt[$name]} != "$value" ]]; then
+            warn "--$name ${opt[$name]} contradicts $yaml, which says $value"
+        fi
+    done <<<"$lines"
+}
+
+fetch_input() {
+    local model=${opt[hf_model_name]} status=0
+    filter_options progress quiet
+    if is dry_run; then
+        input="\$(hf-fetch $model)"
+        return
+    fi
+    input=$(hf-fetch "${words[@]}" -- "$model") || status=$?
+    ((status == 0)) || exit "$status"
+}
+
+choose_config() {
+    [[ $conversion != convert_*_xser ]] || return 0
+    if [[ -n ${opt[config]:-} ]]; then
+        config=${opt[config]}
+        [[ -f $config && -r $config ]] || data_error "$config: cannot read it; check --config"
+    elif [[ -z $config ]]; then
+        local beside=$input
+        [[ ! -f $input ]] || beside=$(dirname -- "$input")
+        config=$beside/config.json
+        [[ $input == "\$("* || -r $config ]] || data_error "$config: not there; give the model's config.json with --config"
+    fi
+}
+
 choose_input() {
-    [[ -n ${opt[input_dir]:-} ]] || not_available "--hf_model_name"
-    input=${opt[input_dir]}
-    [[ -e $input ]] || data_error "$input: no such file or directory; check --input_dir"
-    [[ -z ${opt[nxdt_yaml_config]:-} ]] || not_available "--nxdt_yaml_config"
+    config=
+    read_yaml
     ((${opt[ep_size]:-1} <= 1)) || not_available "--ep_size above 1 (expert parallelism)"
     ((${opt[i_tp_round_factor]:-0} <= 1)) || not_available "--i_tp_round_factor above 1"
-    [[ ${opt[model_style]:-hf} == hf ]] || not_available "--model_style megatron"
-    [[ ${opt[save_format]:-pt} == pt ]] || not_available "--save_format safetensors"
-    config=${opt[config]:-}
-    [[ -z $config || -r $config ]] || data_error "$config: cannot read it; check --config"
-    if [[ -z $config ]]; then
-        local beside=$input
-        [[ -d $input ]] || beside=$(dirname -- "$input")
-        config=$beside/config.json
-        [[ -r $config ]] || data_error "$config: not there; give the model's config.json with --config"
+    if [[ ${opt[save_format]:-pt} != pt && $conversion != convert_to_full_state ]]; then
+        usage_error "--save_format safetensors is for whole models (--convert_to_full_state)"
     fi
+    if [[ -n ${opt[input_dir]:-} ]]; then
+        input=${opt[input_dir]}
+        [[ -e $input ]] || data_error "$input: no such file or directory; check --input_dir"
+    else
+        fetch_input
+    fi
+    choose_config
 }
 
 is_xser() { # whether a sharded checkpoint has tensor files
@@ -213,22 +256,31 @@ check_load_xser() {
 
 stages=()
 stage() {
-    local quoted
-    printf -v quoted '%q ' "$@"
+    local quoted='' word
+    for word in "$@"; do
+        if [[ $word == "\$(hf-fetch "* ]]; then # a model that a dry run did not fetch
+            word="\"$word\""
+        elif [[ ! $word =~ ^[A-Za-z0-9_./,:=@%+-]+$ ]]; then
+            printf -v word '%q' "$word"
+        fi
+        quoted+="$word "
+    done
     stages+=("${quoted% }")
 }
 
-# The options of a filter, by their names here; those that were not given are left out.
+# The options of a filter, by their names here; those that were not given are left out. "from_X" becomes --X.
 filter_options() {
-    local name
+    local name flag
     words=()
     for name in "$@"; do
+        flag=${name#from_}
+        flag=--${flag//_/-}
         case ${kind[$name]}:${opt[$name]:-} in
         *:) ;;
-        bool:true) words+=("--${name//_/-}") ;;
+        bool:true) words+=("$flag") ;;
         bool:false) ;;
         number:0) ;;
-        *) words+=("--${name//_/-}" "${opt[$name]}") ;;
+        *) words+=("$flag" "${opt[$name]}") ;;
         esac
     done
 }
@@ -236,6 +288,7 @@ filter_options() {
 add_unpack() { # path
     filter_options progress quiet
     [[ $1 != "$input" || -z ${opt[model_key]:-} ]] || words+=(--key "${opt[model_key]}")
+    [[ $conversion == convert_*_xser ]] || words+=(--model)
     stage ckpt-unpack "${words[@]}" "$1"
 }
 
@@ -244,17 +297,30 @@ add_shard() {
         pad_attn_heads compat quiet
     stage ckpt-shard --tp-size "${opt[tp_size]:-1}" "${words[@]}" --config "$config"
     filter_options fuse_qkv coalesce_qkv
+    [[ ${opt[model_style]:-hf} == hf ]] || words+=(--model-style megatron)
     stage ckpt-fuse-qkv "${words[@]}"
+    [[ ${opt[model_style]:-hf} == hf ]] || stage ckpt-rename --to megatron
 }
 
-add_merge() {
-    filter_options kv_size_multiplier pad_attn_heads compat
+add_merge() { # input or output: whose layout
+    local from='' sizes=()
+    if [[ $1 == input && $conversion == convert_sharded ]]; then
+        from=from_
+        [[ -n ${opt[from_hw_backend]:-} ]] || opt[from_hw_backend]=${opt[hw_backend]}
+    else
+        sizes=(tp_size pp_size n_layers)
+    fi
+    if [[ ${opt[model_style]:-hf} == megatron || $conversion == convert_sharded ]]; then
+        stage ckpt-rename --to hf
+    fi
+    filter_options ${from}kv_size_multiplier ${from}pad_attn_heads ${from}compat
     stage ckpt-split-qkv "${words[@]}" --config "$config"
-    filter_options tp_size pp_size n_layers hw_backend kv_size_multiplier pad_attn_heads compat allow_replica_drift quiet
+    filter_options "${sizes[@]}" ${from}hw_backend ${from}kv_size_multiplier ${from}pad_attn_heads ${from}compat \
+        allow_replica_drift quiet
     stage ckpt-merge "${words[@]}" --config "$config"
 }
 
-add_pack() { # xser or pt, target
+add_pack() { # xser, pt or safetensors, target
     filter_options force jobs progress quiet
     stage "ckpt-pack-$1" "${words[@]}" "$2"
 }
@@ -289,51 +355,81 @@ build() {
     case $conversion in
     convert_from_full_state)
         add_shard
-        add_pack $serialization "${opt[output_dir]}"
+        add_pack $serialization "$output"
         ;;
     convert_to_full_state)
-        add_merge
-        add_pack pt "${opt[output_dir]%/}/checkpoint.pt"
+        add_merge input
+        if [[ ${opt[save_format]:-pt} == safetensors ]]; then
+            add_pack safetensors "$output"
+        else
+            output+=/checkpoint.pt
+            add_pack pt "$output"
+        fi
         ;;
-    convert_from_xser) add_pack pt "${opt[output_dir]}" ;;
-    convert_to_xser) add_pack xser "${opt[output_dir]}" ;;
+    convert_from_xser) add_pack pt "$output" ;;
+    convert_to_xser) add_pack xser "$output" ;;
+    convert_sharded)
+        add_merge input
+        add_shard
+        add_pack $serialization "$output"
+        ;;
     esac
+}
+
+# What Hugging Face's tools need beside the weights.
+carry_along() {
+    local place name
+    [[ ${opt[save_format]:-pt} == safetensors ]] || return 0
+    for place in "$(dirname -- "$config")" "$input" "$input/.." "$input/model"; do
+        for name in config.json generation_config.json tokenizer.json tokenizer.model tokenizer_config.json \
+            special_tokens_map.json added_tokens.json vocab.json merges.txt chat_template.jinja chat_template.json; do
+            if [[ -f $place/$name && ! -e $output/$name ]]; then
+                cp -- "$place/$name" "$output/$name"
+            fi
+        done
+    done
+    if [[ $config == *.json ]]; then
+        cp -- "$config" "$output/config.json"
+    fi
+    [[ -e $output/config.json ]] || warn "$output: there was no config.json to put beside the weights"
+}
+
+# One line a tensor of the whole model that a checkpoint is, to compare with another. A layout conversion that only changes
+# the serialization is compared rank by rank.
+sums() { # path, input or output
+    stages=()
+    add_unpack "$1"
+    case $conversion:$2 in
+    convert_*_xser:* | convert_from_full_state:input | convert_to_full_state:output) ;;
+    *) add_merge "$2" ;;
+    esac
+    stage ckpt-sum --quiet
+    eval "$(pipeline ' ')" | LC_ALL=C sort
 }
 
 # Converts the output back and compares it with the input, tensor by tensor.
 verify() {
-    local out=${opt[output_dir]%/} before after
-    case $conversion in
-    convert_to_full_state) out+=/checkpoint.pt ;;
-    *) ;;
-    esac
-    stages=()
-    add_unpack "$input"
-    stage ckpt-sum
-    before=$(eval "$(pipeline ' ')" | sort) || exit 1
-    stages=()
-    add_unpack "$out"
-    case $conversion in
-    convert_from_full_state) add_merge ;;
-    convert_to_full_state) stages=() && verify_resharded "$out" ;;
-    *) ;;
-    esac
-    stage ckpt-sum
-    after=$(eval "$(pipeline ' ')" | sort) || exit 1
-    if [[ $before != *lm_head.weight* && $conversion == convert_from_full_state ]]; then
-        after=$(grep -v '  lm_head\.weight$' <<<"$after") # made from the embedding
+    local before after
+    before=$(sums "$input" input) || exit 1
+    after=$(sums "$output" output) || exit 1
+    # tied embeddings: lm_head may be in one of them only
+    if [[ $before != *'  lm_head.weight'* || $after != *'  lm_head.weight'* ]]; then
+        before=$(sed '/  lm_head\.weight$/d' <<<"$before")
+        after=$(sed '/  lm_head\.weight$/d' <<<"$after")
     fi
-    [[ $before == "$after" ]] || data_error "$out: verification failed: converted back, it differs from $input"
-    is quiet || printf '%s: %s: verified: %d tensors are the same after converting back\n' "$program" "$out" \
-        "$(wc -l <<<"$after")" >&2
+    [[ $before == "$after" ]] || data_error "$output: verification failed: its tensors are not those of $input"
+    is quiet || printf '%s: %s: verified, %d tensors are the same\n' "$program" "$output" "$(wc -l <<<"$after")" >&2
 }
 
 read_options "$@"
 choose_conversion
 choose_input
 check_load_xser
+output=${opt[output_dir]%/}
+output=${output:-/}
 build
 run
-if is verify && ! is dry_run; then
-    verify
+if ! is dry_run; then
+    carry_along
+    ! is verify || verify
 fi
