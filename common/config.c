@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { CONFIG_LIMIT = 16 << 20 };
 
@@ -74,13 +75,17 @@ bool config_read_json(const char *path, struct model_config *config, struct erro
     return ok;
 }
 
-/* By its ending or, where that tells nothing, by whether it begins with a brace. */
+/* By its ending or, where that tells nothing, by whether it begins with a brace. A pipe, which can be read once
+ * only, is taken for JSON. */
 bool config_is_yaml(const char *path)
 {
     if (has_suffix(path, ".json"))
         return false;
     if (has_suffix(path, ".yaml") || has_suffix(path, ".yml"))
         return true;
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return false;
     int c = ' ';
     FILE *file = fopen(path, "re");
     while (file && isspace(c))

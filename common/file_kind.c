@@ -1,8 +1,8 @@
 #include "file_kind.h"
 
 #include "memory.h"
-#include "zip.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,6 +46,21 @@ int open_file(const char *path, uint64_t *size, struct error *err)
     fail(err, "%s: not a regular file", path);
     close(fd);
     return -1;
+}
+
+bool read_exactly(int fd, void *bytes, size_t length, uint64_t offset, const char *path, struct error *err)
+{
+    for (size_t done = 0; done < length;) {
+        ssize_t n = pread(fd, (char *)bytes + done, length - done, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail_errno(err, "%s: cannot read", path);
+        if (n == 0)
+            return fail(err, "%s: the file became shorter while it was read", path);
+        done += (size_t)n;
+    }
+    return true;
 }
 
 /* An eight-byte length that fits, and an object behind it. */

@@ -123,6 +123,21 @@ static size_t on_data(char *data, size_t size, size_t count, void *context)
     return t->on_body(t, data, size * count) ? size * count : CURL_WRITEFUNC_ERROR;
 }
 
+/* libcurl calls this about once a second. Its own low-speed limit averages over several seconds and would
+ * notice a stalled server that much later. */
+static int on_tick(void *context, curl_off_t total, curl_off_t received, curl_off_t to_send, curl_off_t sent)
+{
+    struct hub_transfer *t = context;
+    (void)total;
+    (void)to_send;
+    (void)sent;
+    if (received != t->received || t->last_byte == 0) {
+        t->received = received;
+        t->last_byte = hub_now();
+    }
+    return hub_now() - t->last_byte > (double)t->timeout;
+}
+
 static void set_options(struct hub_http *http, struct hub_transfer *t)
 {
     CURL *easy = t->easy;
@@ -147,8 +162,9 @@ static void set_options(struct hub_http *http, struct hub_transfer *t)
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 512L * 1024);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT, t->timeout);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, t->timeout);
+    curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_tick);
+    curl_easy_setopt(easy, CURLOPT_XFERINFODATA, t);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->problem);
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
@@ -171,6 +187,8 @@ static void send_request(struct hub_transfer *t)
     free(t->response.next);
     t->response = (struct hub_response){.retry_after = -1};
     t->problem[0] = '\0';
+    t->received = 0;
+    t->last_byte = 0;
     set_options(http, t);
     if (curl_multi_add_handle(http->multi, t->easy) != CURLM_OK)
         die(EXIT_DATA, "out of memory");
@@ -244,6 +262,7 @@ static enum hub_outcome failure_outcome(const struct hub_http *http, CURLcode co
         /* Without any answer so far there is probably no network: say so at once. */
         return http->answered ? HUB_DROPPED : HUB_IMPOSSIBLE;
     case CURLE_OPERATION_TIMEDOUT:
+    case CURLE_ABORTED_BY_CALLBACK:
     case CURLE_PARTIAL_FILE:
     case CURLE_GOT_NOTHING:
     case CURLE_SEND_ERROR:
@@ -267,7 +286,7 @@ static bool ended(struct hub_transfer *t, CURLcode code)
         t->outcome = HUB_STOPPED;
     } else if (code != CURLE_OK) {
         t->outcome = failure_outcome(http, code);
-        if (code == CURLE_OPERATION_TIMEDOUT && t->response.status)
+        if (code == CURLE_ABORTED_BY_CALLBACK)
             snprintf(t->problem, sizeof t->problem, "no data for %ld s", t->timeout);
         else if (!t->problem[0])
             snprintf(t->problem, sizeof t->problem, "%s", curl_easy_strerror(code));

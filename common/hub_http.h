@@ -48,6 +48,8 @@ struct hub_transfer {
     struct hub_http *http;
     void *easy;
     long timeout;
+    int64_t received; /* bytes, when on_tick() last looked */
+    double last_byte; /* hub_now() time */
     unsigned redirects;
 };
 

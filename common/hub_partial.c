@@ -95,10 +95,15 @@ static bool write_journal(struct hub_partial *p, uint64_t prefix, struct error *
 
 static bool map_journal(struct hub_partial *p, struct error *err)
 {
-    void *map =
-        mmap(NULL, p->journal_length, PROT_READ | PROT_WRITE, MAP_SHARED, p->fd, (off_t)p->journal_offset);
-    if (map == MAP_FAILED)
-        return fail_errno(err, "%s: cannot map the journal", p->path);
+    int rw = PROT_READ | PROT_WRITE;
+    void *map = mmap(NULL, p->journal_length, rw, MAP_SHARED, p->fd, (off_t)p->journal_offset);
+    if (map ==
+        MAP_FAILED) { /* a file system that cannot: what arrives from now on is lost with the process */
+        map = mmap(NULL, p->journal_length, rw, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (map == MAP_FAILED ||
+            pread(p->fd, map, p->journal_length, (off_t)p->journal_offset) != (ssize_t)p->journal_length)
+            return fail_errno(err, "%s: cannot read the journal", p->path);
+    }
     p->journal = map;
     return true;
 }

@@ -55,6 +55,7 @@ const struct option_spec layout_options[] = {
 };
 
 const struct option_spec fusion_options[] = {
+    {.kind = OPTION_HEADING, .help = "Fused layout (names tell it where it is taken apart)"},
     {.name = "model-style",
      .kind = OPTION_CHOICE,
      .value = &style_choice,
@@ -69,11 +70,54 @@ const struct option_spec fusion_options[] = {
     {0},
 };
 
-void check_against_stream(const char *option, uint64_t given, uint64_t in_stream)
+static void check_against_stream(const char *option, uint64_t given, uint64_t in_stream)
 {
     if (given && given != in_stream)
         die(EXIT_DATA, "%s %llu contradicts the stream, where it is %llu; leave it out or check the input",
             option, (ull)given, (ull)in_stream);
+}
+
+static uint64_t tp_size, pp_size, virtual_pp_size, n_layers;
+static const char *pipeline_cuts;
+
+const struct option_spec size_options[] = {
+    {.kind = OPTION_HEADING, .help = "The stream knows these; they are checked when given"},
+    {.name = "tp-size",
+     .letter = 't',
+     .kind = OPTION_NUMBER,
+     .value = &tp_size,
+     .argument = "N",
+     .help = "tensor parallel size"},
+    {.name = "pp-size",
+     .letter = 'p',
+     .kind = OPTION_NUMBER,
+     .value = &pp_size,
+     .argument = "N",
+     .help = "pipeline parallel size"},
+    {.name = "n-layers",
+     .kind = OPTION_NUMBER,
+     .value = &n_layers,
+     .argument = "N",
+     .help = "number of layers"},
+    {.name = "virtual-pp-size",
+     .kind = OPTION_NUMBER,
+     .value = &virtual_pp_size,
+     .argument = "N",
+     .help = "stages a pipeline rank holds (any will do: names tell)"},
+    {.name = "pipeline-cuts",
+     .kind = OPTION_STRING,
+     .value = &pipeline_cuts,
+     .argument = "LAYER,...",
+     .help = "the last layers of stages (any will do: names tell)"},
+    {0},
+};
+
+void size_options_check(const struct stream_info *info)
+{
+    check_against_stream("--tp-size", tp_size, info->sharded ? info->tp_size : 1);
+    check_against_stream("--pp-size", pp_size, info->sharded ? info->pp_size : 1);
+    if (info->layers)
+        check_against_stream("--n-layers", n_layers, info->layers);
 }
 
 static void check_flag(const char *option, bool was_given, bool given, bool in_stream)

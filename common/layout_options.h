@@ -11,13 +11,15 @@ extern const struct option_spec layout_options[];
 /* --model-style, --fuse-qkv, --coalesce-qkv. */
 extern const struct option_spec fusion_options[];
 
+/* --tp-size, --pp-size, --virtual-pp-size, --n-layers, --pipeline-cuts for the filters whose stream answers
+ * them. */
+extern const struct option_spec size_options[];
+/* Ends the program when one of them was given and the stream says otherwise. */
+void size_options_check(const struct stream_info *info);
+
 /* Completes info with what the options say. What a sharded stream already knows may be left out; an option
  * that contradicts it ends the program. */
 void layout_options_apply(struct stream_info *info);
-/* --tp-size and the like for a stream that knows the answer: ends the program when given (not 0) and
- * different. */
-void check_against_stream(const char *option, uint64_t given, uint64_t in_stream);
-
 /* Whether --kv-size-multiplier stands on the command line or in the stream. */
 bool layout_multiplier_known(const struct stream_info *info);
 

@@ -3,142 +3,11 @@
 
 #include "pickle_machine.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* Values that hold nothing of their own are shared, and never written to. */
 static struct pickle_value none = {.kind = PICKLE_NONE};
-static struct pickle_value yes = {.kind = PICKLE_BOOL, .as.boolean = true};
-static struct pickle_value no = {.kind = PICKLE_BOOL, .as.boolean = false};
 static struct pickle_value empty_tuple = {.kind = PICKLE_TUPLE};
-
-static bool push_int(struct machine *m, int64_t number)
-{
-    struct pickle_value *value = machine_value(m, PICKLE_INT);
-    if (value)
-        value->as.integer = number;
-    return push(m, value);
-}
-
-static bool push_text(struct machine *m, enum pickle_kind kind, struct slice text)
-{
-    struct pickle_value *value = machine_value(m, kind);
-    if (value)
-        value->as.text = text;
-    return push(m, value);
-}
-
-/* A little-endian number of n bytes, unsigned. */
-static bool take_number(struct machine *m, size_t n, uint64_t *number)
-{
-    const unsigned char *bytes;
-    if (!take(m, n, &bytes))
-        return false;
-    *number = 0;
-    for (size_t i = n; i-- > 0;)
-        *number = *number << 8 | bytes[i];
-    return true;
-}
-
-static bool counted_text(struct machine *m, enum pickle_kind kind, size_t count_bytes)
-{
-    uint64_t length;
-    const unsigned char *bytes;
-    return take_number(m, count_bytes, &length) && take(m, length, &bytes) &&
-           push_text(m, kind, (struct slice){(const char *)bytes, (size_t)length});
-}
-
-/* LONG1, LONG4: two's complement, little-endian, as many bytes as it takes. */
-static bool counted_int(struct machine *m, size_t count_bytes)
-{
-    uint64_t length, bits = 0;
-    const unsigned char *bytes;
-    if (!take_number(m, count_bytes, &length) || !take(m, length, &bytes))
-        return false;
-    if (length > 8)
-        return push_text(m, PICKLE_BIG_INT, (struct slice){(const char *)bytes, (size_t)length});
-    for (size_t i = 8; i-- > 0;) {
-        bool negative = length && bytes[length - 1] & 0x80;
-        bits = bits << 8 | (i < length ? bytes[i] : negative ? 0xff : 0);
-    }
-    return push_int(m, (int64_t)bits);
-}
-
-/* INT and LONG of protocol 0: decimal digits, LONG with an L behind; INT 00 and 01 are the booleans. */
-static bool decimal_int(struct machine *m, bool is_long)
-{
-    struct slice line;
-    char digits[32], *end;
-    if (!take_line(m, &line))
-        return false;
-    if (!is_long && (slice_is(line, "00") || slice_is(line, "01")))
-        return push(m, line.at[1] == '1' ? &yes : &no);
-    if (line.length && line.at[line.length - 1] == 'L')
-        line.length--;
-    if (!line.length || line.length >= sizeof digits)
-        return push_text(m, PICKLE_BIG_INT, line);
-    memcpy(digits, line.at, line.length);
-    digits[line.length] = '\0';
-    errno = 0;
-    long long number = strtoll(digits, &end, 10);
-    if (*end)
-        return machine_fail(m, "it has a whole number that is none");
-    return errno ? push_text(m, PICKLE_BIG_INT, line) : push_int(m, number);
-}
-
-static bool push_float(struct machine *m, double number)
-{
-    struct pickle_value *value = machine_value(m, PICKLE_FLOAT);
-    if (value)
-        value->as.real = number;
-    return push(m, value);
-}
-
-static bool decimal_float(struct machine *m)
-{
-    struct slice line;
-    char digits[64], *end;
-    if (!take_line(m, &line))
-        return false;
-    size_t n = line.length < sizeof digits ? line.length : sizeof digits - 1;
-    memcpy(digits, line.at, n);
-    digits[n] = '\0';
-    double number = strtod(digits, &end);
-    return end != digits ? push_float(m, number) : machine_fail(m, "it has a number that is none");
-}
-
-static bool binary_float(struct machine *m) /* big-endian, alone among the opcodes */
-{
-    const unsigned char *bytes;
-    uint64_t bits = 0;
-    double number;
-    if (!take(m, 8, &bytes))
-        return false;
-    for (size_t i = 0; i < 8; i++)
-        bits = bits << 8 | bytes[i];
-    memcpy(&number, &bits, sizeof number);
-    return push_float(m, number);
-}
-
-static bool quoted_string(struct machine *m)
-{
-    struct slice line;
-    if (!take_line(m, &line))
-        return false;
-    if (line.length < 2 || (line.at[0] != '\'' && line.at[0] != '"') ||
-        line.at[line.length - 1] != line.at[0])
-        return machine_fail(m, "it has a string without quotes");
-    line = (struct slice){line.at + 1, line.length - 2};
-    return unescape(m, &line, false) && push_text(m, PICKLE_STRING, line);
-}
-
-static bool unicode_line(struct machine *m)
-{
-    struct slice line;
-    return take_line(m, &line) && unescape(m, &line, true) && push_text(m, PICKLE_STRING, line);
-}
 
 static struct pickle_value *make_items(struct machine *m, enum pickle_kind kind, struct pickle_value **values,
                                        size_t n)
@@ -340,14 +209,6 @@ static bool pop_anything(struct machine *m)
     return pop(m) != NULL;
 }
 
-static bool binary_int(struct machine *m, size_t n)
-{
-    uint64_t number;
-    if (!take_number(m, n, &number))
-        return false;
-    return push_int(m, n == 4 ? (int32_t)(uint32_t)number : (int64_t)number);
-}
-
 static bool memo_op(struct machine *m, size_t n, bool put)
 {
     uint64_t index;
@@ -390,9 +251,9 @@ static bool step(struct machine *m, unsigned char opcode)
     case 'N': /* NONE */
         return push(m, &none);
     case 0x88: /* NEWTRUE */
-        return push(m, &yes);
+        return push_bool(m, true);
     case 0x89: /* NEWFALSE */
-        return push(m, &no);
+        return push_bool(m, false);
     case 'I': /* INT */
         return decimal_int(m, false);
     case 'L': /* LONG */
@@ -527,57 +388,4 @@ void pickle_free(struct pickle *pickle)
 {
     arena_free(&pickle->arena);
     pickle->root = NULL;
-}
-
-bool pickle_is(const struct pickle_value *value, enum pickle_kind kind)
-{
-    return value && value->kind == kind;
-}
-
-bool slice_is(struct slice slice, const char *text)
-{
-    size_t length = strlen(text);
-    return slice.length == length && memcmp(slice.at, text, length) == 0;
-}
-
-bool pickle_is_text(const struct pickle_value *value, const char *text)
-{
-    return (pickle_is(value, PICKLE_STRING) || pickle_is(value, PICKLE_BYTES)) &&
-           slice_is(value->as.text, text);
-}
-
-bool pickle_is_global(const struct pickle_value *value, const char *module, const char *name)
-{
-    return pickle_is(value, PICKLE_GLOBAL) && slice_is(value->as.global->module, module) &&
-           slice_is(value->as.global->name, name);
-}
-
-bool pickle_u64(const struct pickle_value *value, uint64_t *number)
-{
-    if (!pickle_is(value, PICKLE_INT) || value->as.integer < 0)
-        return false;
-    *number = (uint64_t)value->as.integer;
-    return true;
-}
-
-bool pickle_is_true(const struct pickle_value *value)
-{
-    return (pickle_is(value, PICKLE_BOOL) && value->as.boolean) ||
-           (pickle_is(value, PICKLE_INT) && value->as.integer);
-}
-
-struct pickle_value *pickle_item(const struct pickle_value *value, size_t index)
-{
-    bool list = pickle_is(value, PICKLE_TUPLE) || pickle_is(value, PICKLE_LIST);
-    return list && index < value->as.items.n ? value->as.items.at[index] : NULL;
-}
-
-struct pickle_value *pickle_get(const struct pickle_value *dict, const char *key)
-{
-    struct pickle_value *found = NULL;
-    if (pickle_is(dict, PICKLE_DICT))
-        for (size_t i = 0; i + 1 < dict->as.items.n; i += 2)
-            if (pickle_is_text(dict->as.items.at[i], key))
-                found = dict->as.items.at[i + 1];
-    return found;
 }

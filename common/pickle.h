@@ -74,7 +74,6 @@ struct pickle {
     struct arena arena;
     struct pickle_value *root;
     struct pickle_items persistent; /* all PICKLE_PERSISTENT, in the order of the pickle */
-    size_t values;                  /* how many there are */
     size_t length;                  /* bytes of the input that the pickle takes */
     size_t wanted;                  /* after a failure: bytes without which it cannot be read, or 0 */
 };
@@ -94,7 +93,7 @@ bool pickle_u64(const struct pickle_value *value, uint64_t *number);
 bool pickle_is_true(const struct pickle_value *value);
 /* The item of a TUPLE or LIST, or NULL. */
 struct pickle_value *pickle_item(const struct pickle_value *value, size_t index);
-/* The value of a key of a DICT, or NULL. */
+/* The value of a key of a DICT, or NULL. Only the first 100 pairs are looked at. */
 struct pickle_value *pickle_get(const struct pickle_value *dict, const char *key);
 bool slice_is(struct slice slice, const char *text);
 

@@ -28,10 +28,8 @@ void *machine_alloc(struct machine *m, size_t size)
 struct pickle_value *machine_value(struct machine *m, enum pickle_kind kind)
 {
     struct pickle_value *value = machine_alloc(m, sizeof *value);
-    if (value) {
+    if (value)
         value->kind = kind;
-        m->pickle->values++;
-    }
     return value;
 }
 

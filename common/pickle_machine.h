@@ -48,4 +48,18 @@ bool unescape(struct machine *m, struct slice *text, bool unicode);
 
 void machine_free(struct machine *m);
 
+/* pickle_scalars.c: opcodes, named after what follows them in the input. */
+bool push_bool(struct machine *m, bool boolean);
+bool push_text(struct machine *m, enum pickle_kind kind, struct slice text);
+/* A little-endian number of n bytes, unsigned. */
+bool take_number(struct machine *m, size_t n, uint64_t *number);
+bool counted_text(struct machine *m, enum pickle_kind kind, size_t count_bytes);
+bool counted_int(struct machine *m, size_t count_bytes);
+bool decimal_int(struct machine *m, bool is_long);
+bool decimal_float(struct machine *m);
+bool binary_int(struct machine *m, size_t n);
+bool binary_float(struct machine *m);
+bool quoted_string(struct machine *m);
+bool unicode_line(struct machine *m);
+
 #endif

@@ -30,7 +30,8 @@ void pickle_string(struct strbuf *p, const char *text)
 void pickle_number(struct strbuf *p, uint64_t value)
 {
     unsigned char bytes[9] = {0};
-    put_le64(bytes, value); /* the ninth byte keeps a LONG1 positive */
+    unsigned char long_size = value <= INT64_MAX ? 8 : 9; /* the ninth byte keeps a LONG1 positive */
+    put_le64(bytes, value);
     if (value <= UINT8_MAX) {
         op(p, 'K');
         strbuf_add(p, bytes, 1);
@@ -42,8 +43,8 @@ void pickle_number(struct strbuf *p, uint64_t value)
         strbuf_add(p, bytes, 4);
     } else {
         op(p, '\x8a');
-        op(p, 9);
-        strbuf_add(p, bytes, 9);
+        strbuf_add(p, &long_size, 1);
+        strbuf_add(p, bytes, long_size);
     }
 }
 

@@ -9,7 +9,6 @@
 #include "file_kind.h"
 #include "memory.h"
 #include "names.h"
-#include "zip.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -10,7 +10,11 @@
 #include <unistd.h>
 #include <zstd.h>
 
-enum { MAX_JSON = 64 << 20, INPUT_BLOCK = 64 << 10 };
+enum {
+    MAX_JSON = 64 << 20,
+    INPUT_BLOCK = 64 << 10,
+    MAX_LAYERS = 1000000000 /* as many as name_layer() tells apart */
+};
 
 void record_free(struct record *record)
 {
@@ -26,6 +30,7 @@ struct stream_reader {
     ZSTD_DStream *zstd;
     unsigned char *packed; /* compressed input, when zstd is set */
     ZSTD_inBuffer packed_in;
+    bool zstd_pending; /* the compressed frame is not at its end */
     bool any_input, any_inline, same_host, ended;
     char host[64];
     struct source **files; /* by the stream's numbers - 1 */
@@ -35,6 +40,8 @@ struct stream_reader {
 };
 
 static const char damaged[] = "the stream on standard input is damaged";
+static const char cut[] = "the stream on standard input ends early: the program before this one died, or a saved "
+                          "stream is cut";
 
 static size_t read_fd(struct stream_reader *reader, void *to, size_t n)
 {
@@ -54,12 +61,15 @@ static size_t read_packed(struct stream_reader *reader, void *to, size_t n)
         if (reader->packed_in.pos == reader->packed_in.size) {
             reader->packed_in =
                 (ZSTD_inBuffer){reader->packed, read_fd(reader, reader->packed, INPUT_BLOCK), 0};
+            if (reader->packed_in.size == 0 && reader->zstd_pending)
+                die(EXIT_DATA, "%s", cut);
             if (reader->packed_in.size == 0)
                 return 0;
         }
         size_t status = ZSTD_decompressStream(reader->zstd, &out, &reader->packed_in);
         if (ZSTD_isError(status))
             die(EXIT_DATA, "%s: zstd: %s", damaged, ZSTD_getErrorName(status));
+        reader->zstd_pending = status > 0;
     }
     return out.pos;
 }
@@ -92,9 +102,7 @@ static bool read_input(struct stream_reader *reader, void *to, size_t n)
         if (got == 0) {
             if (rest == n)
                 return false;
-            die(EXIT_DATA,
-                "the stream on standard input ends early: the program before this one died, or a saved "
-                "stream is cut");
+            die(EXIT_DATA, "%s", cut);
         }
         at += got;
         rest -= got;
@@ -105,9 +113,7 @@ static bool read_input(struct stream_reader *reader, void *to, size_t n)
 static void need_input(struct stream_reader *reader, void *to, size_t n)
 {
     if (n > 0 && !read_input(reader, to, n))
-        die(EXIT_DATA,
-            "the stream on standard input ends early: the program before this one died, or a saved "
-            "stream is cut");
+        die(EXIT_DATA, "%s", cut);
 }
 
 /* When the input is compressed with zstd (RFC 8878: magic 0xFD2FB528), what has been read becomes the
@@ -199,6 +205,8 @@ static void read_info(struct stream_reader *reader, const struct json *head, str
     struct error err;
     const char *host = json_string(json_get(head, "boot"));
     const struct json *sharded = json_get(head, "sharded"), *config = json_get(head, "config");
+    if (!json_is(head, JSON_OBJECT))
+        die(EXIT_DATA, "%s: its header is not a JSON object", damaged);
     *info = (struct stream_info){.sharded = sharded != NULL};
     stream_boot_id(here);
     snprintf(reader->host, sizeof reader->host, "%s", host ? host : "unknown");
@@ -221,6 +229,8 @@ static void read_info(struct stream_reader *reader, const struct json *head, str
     info->tensors = count_or(head, "tensors", 0);
     info->bytes = count_or(head, "bytes", 0);
     info->layers = count_or(head, "layers", 0);
+    if (info->layers > MAX_LAYERS)
+        die(EXIT_DATA, "%s: its number of layers is impossible", damaged);
     const struct json *lm_head = json_get(head, "lm_head");
     info->lm_head = json_is(lm_head, JSON_BOOL) ? lm_head->boolean : -1;
     if (config && !config_from_json(config, damaged, &info->config, &err))

@@ -14,6 +14,7 @@
 static bool force_inline, force_reference;
 
 const struct option_spec stream_options[] = {
+    {.kind = OPTION_HEADING, .help = "Stream and messages"},
     {.name = "inline",
      .kind = OPTION_FLAG,
      .value = &force_inline,

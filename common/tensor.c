@@ -223,8 +223,12 @@ static bool check_parts(unsigned dim, struct tensor *const *parts, size_t n_part
 
 struct tensor *tensor_concat(unsigned dim, struct tensor *const *parts, size_t n_parts, struct error *err)
 {
-    uint64_t length, bytes;
+    uint64_t length, bytes, shape[TENSOR_MAX_DIMS];
     if (!check_parts(dim, parts, n_parts, &length, err))
+        return NULL;
+    memcpy(shape, parts[0]->shape, parts[0]->n_dims * sizeof *shape);
+    shape[dim] = length;
+    if (!check_shape(parts[0]->dtype, parts[0]->n_dims, shape, &bytes, err))
         return NULL;
     struct part_list list = {0};
     for (size_t i = 0; i < n_parts; i++)
@@ -234,15 +238,10 @@ struct tensor *tensor_concat(unsigned dim, struct tensor *const *parts, size_t n
         free(list.items);
         return only;
     }
-    struct tensor *whole = new_tensor(TENSOR_CONCAT, parts[0]->dtype, parts[0]->n_dims, parts[0]->shape);
-    whole->shape[dim] = length;
+    struct tensor *whole = new_tensor(TENSOR_CONCAT, parts[0]->dtype, parts[0]->n_dims, shape);
     whole->dim = dim;
     whole->parts = list.items;
     whole->n_parts = list.n;
-    if (!check_shape(whole->dtype, whole->n_dims, whole->shape, &bytes, err)) {
-        tensor_free(whole);
-        return NULL;
-    }
     return whole;
 }
 

@@ -44,7 +44,10 @@ static bool check_name(const char *name, size_t length, const char *path, struct
 bool tensor_list_add(struct tensor_list *list, const char *name, size_t length, struct tensor *tensor,
                      uint64_t tid, const char *path, struct error *err)
 {
-    if (!check_name(name, length, path, err)) {
+    bool full = list->n == MAX_TENSORS;
+    if (full)
+        fail(err, "%s: there are more than %d tensors in it", path, MAX_TENSORS);
+    if (full || !check_name(name, length, path, err)) {
         tensor_free(tensor);
         return false;
     }

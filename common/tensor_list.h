@@ -4,7 +4,7 @@
 
 #include "tensor.h"
 
-enum { LEFT_OUT_NAMES = 5 };
+enum { LEFT_OUT_NAMES = 5, MAX_TENSORS = 1000 * 1000 };
 
 struct named_tensor {
     char *name;

@@ -1,6 +1,7 @@
 /* torch.save before PyTorch 1.6 (_legacy_save in torch/serialization.py): the pickles of a magic number, a
  * protocol version, facts about the system, the object, and the list of its storages' keys; then for each
  * key, in the order of that list, a little-endian 64-bit count of elements and the elements themselves. */
+#include "file_kind.h"
 #include "torch_archive.h"
 #include "torch_objects.h"
 

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { MAX_SEARCH = 1000 }; /* in a set, which a hostile file can have searched very often */
+
 static bool slice_has_prefix(struct slice slice, const char *prefix)
 {
     size_t n = strlen(prefix);
@@ -313,7 +315,7 @@ bool torch_set_has(const struct pickle_value *set, struct slice text)
         set = pickle_item(set->as.object->arguments, 0);
     if (!pickle_is(set, PICKLE_SET) && !pickle_is(set, PICKLE_LIST))
         return false;
-    for (size_t i = 0; i < set->as.items.n; i++) {
+    for (size_t i = 0; i < set->as.items.n && i < MAX_SEARCH; i++) {
         const struct pickle_value *item = set->as.items.at[i];
         if (pickle_is(item, PICKLE_STRING) && item->as.text.length == text.length &&
             memcmp(item->as.text.at, text.at, text.length) == 0)

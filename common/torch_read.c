@@ -9,7 +9,7 @@
 
 /* A pickle can contain itself, and with sharing a few bytes can stand for more dictionaries than there is
  * time for. */
-enum { MAX_DEPTH = 100, MAX_NAME = 4096, MAX_VISITS = 50 * 1000 * 1000, MAX_NAME_BYTES = 256 * 1024 * 1024 };
+enum { MAX_DEPTH = 100, MAX_NAME = 4096, MAX_VISITS = 20 * 1000 * 1000, MAX_NAME_BYTES = 256 * 1024 * 1024 };
 /* A tensor can be repeated by strides of zero; no one means this much more than the file has. */
 static const uint64_t MAX_EXPANDED = (uint64_t)1 << 36;
 
@@ -278,9 +278,12 @@ static bool walk_file(struct walk *w, const char *key)
     unsigned tries = 0;
     if (key && !(part = select_part(part, key, &tries)))
         return key_not_found(archive, key, w->err);
-    w->max_visits = 100 * 1000 + 64 * (uint64_t)archive->pickle.values;
+    /* Without sharing there are fewer values than bytes in the pickle. */
+    w->max_visits = 100 * 1000 + 16 * (uint64_t)archive->pickle.length;
     if (w->max_visits > MAX_VISITS)
         w->max_visits = MAX_VISITS;
+    if (w->max_visits < archive->pickle.length)
+        w->max_visits = archive->pickle.length;
     return walk_value(w, part) && tensor_list_check_unique(w->list, archive->path, w->err);
 }
 

@@ -127,11 +127,11 @@ struct tensor *xser_open_tensor(const struct checkpoint *cp, const struct piece 
     struct tensor *tensor = NULL;
     const char *rank_file = cp->files[piece->file].path;
     char *path = xasprintf("%s.tensors/tensor_%llu.pt", rank_file, (unsigned long long)piece->tid);
-    if (access(path, F_OK) != 0)
+    if (torch_read(path, NULL, &list, err) && check_tensor(cp, piece, path, &list, err))
+        tensor = tensor_keep(list.items[0].tensor);
+    else if (access(path, F_OK) != 0)
         fail_errno(err, "%s: cannot open, but tensor '%s' of %s should be in it", path,
                    cp->names.text[piece->name], rank_file);
-    else if (torch_read(path, NULL, &list, err) && check_tensor(cp, piece, path, &list, err))
-        tensor = tensor_keep(list.items[0].tensor);
     tensor_list_free(&list);
     free(path);
     return tensor;

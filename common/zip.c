@@ -3,6 +3,8 @@
  * touched. */
 #include "zip.h"
 
+#include "file_kind.h"
+
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
@@ -162,7 +164,8 @@ static bool next_header(struct archive *archive, struct archive_entry **entry, c
 {
     int status = archive_read_next_header(archive, entry);
     const char *reason = archive_error_string(archive);
-    /* Of what it warns about only this matters: "Inconsistent uncompressed size", between header and directory. */
+    /* Of what it warns about only this matters: "Inconsistent uncompressed size", between header and
+     * directory. */
     bool inconsistent = status == ARCHIVE_WARN && reason && has_prefix(reason, "Inconsistent");
     *more = (status == ARCHIVE_OK || status == ARCHIVE_WARN) && !inconsistent;
     if (*more || status == ARCHIVE_EOF)
@@ -277,19 +280,4 @@ void zip_close(struct zip *zip)
     names_free(&zip->names);
     free(zip->entries);
     zip->entries = NULL;
-}
-
-bool read_exactly(int fd, void *bytes, size_t length, uint64_t offset, const char *what, struct error *err)
-{
-    for (size_t done = 0; done < length;) {
-        ssize_t n = pread(fd, (char *)bytes + done, length - done, (off_t)(offset + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return fail_errno(err, "%s: cannot read", what);
-        if (n == 0)
-            return fail(err, "%s: the file became shorter while it was read", what);
-        done += (size_t)n;
-    }
-    return true;
 }

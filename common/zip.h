@@ -36,7 +36,4 @@ unsigned char *zip_read(const struct zip *zip, const char *name, size_t limit, s
                         struct error *err);
 void zip_close(struct zip *zip);
 
-/* Reads exactly length bytes at offset. what names the file in messages. */
-bool read_exactly(int fd, void *bytes, size_t length, uint64_t offset, const char *what, struct error *err);
-
 #endif

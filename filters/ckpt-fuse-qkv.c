@@ -17,8 +17,8 @@ typedef unsigned long long ull;
 static const struct program program = {
     .summary = "Fuse q, k, v (and gate, up) into the tensors that a model expects",
     .synopsis = "[OPTION]... <STREAM >STREAM",
-    .tables = (const struct option_spec *const[]){fusion_options, layout_options, stream_options,
-                                                  progress_options, NULL},
+    .tables = (const struct option_spec *const[]){fusion_options, layout_options, size_options,
+                                                  stream_options, progress_options, NULL},
     .examples = "  ckpt-unpack hf/ | ckpt-shard --tp-size 8 --qkv-linear | ckpt-fuse-qkv --fuse-qkv |\n"
                 "    ckpt-pack-xser out/\n",
 };
@@ -148,6 +148,7 @@ static void settle_options(struct fuser *f)
     bool fuse = fusion_option_fuse();
     enum attention_style style = fusion_option_style();
     layout_options_apply(&f->info);
+    size_options_check(&f->info);
     const struct layout *layout = &f->info.layout;
     const struct model_config *config = &f->info.config;
     bool gqa = config_is_known(config) && config->kv_heads != config->attention_heads;

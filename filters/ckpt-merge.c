@@ -16,7 +16,6 @@
 
 typedef unsigned long long ull;
 
-static uint64_t tp_size, pp_size, n_layers, virtual_pp_size;
 static bool allow_drift;
 
 static const struct option_spec options[] = {
@@ -24,37 +23,14 @@ static const struct option_spec options[] = {
      .kind = OPTION_FLAG,
      .value = &allow_drift,
      .help = "go on, with a warning, when replicas differ; the one of\nthe lowest rank is taken"},
-    {.name = "n-layers",
-     .kind = OPTION_NUMBER,
-     .value = &n_layers,
-     .argument = "N",
-     .help = "the number of layers there must be"},
-    {.kind = OPTION_HEADING, .help = "The stream knows these; they are checked when given"},
-    {.name = "tp-size",
-     .letter = 't',
-     .kind = OPTION_NUMBER,
-     .value = &tp_size,
-     .argument = "N",
-     .help = "tensor parallel size"},
-    {.name = "pp-size",
-     .letter = 'p',
-     .kind = OPTION_NUMBER,
-     .value = &pp_size,
-     .argument = "N",
-     .help = "pipeline parallel size"},
-    {.name = "virtual-pp-size",
-     .kind = OPTION_NUMBER,
-     .value = &virtual_pp_size,
-     .argument = "N",
-     .help = "stages a pipeline rank holds (names tell; any will do)"},
     {0},
 };
 
 static const struct program program = {
     .summary = "Join the pieces of parallel ranks into the whole model",
     .synopsis = "[OPTION]... <STREAM >STREAM",
-    .tables =
-        (const struct option_spec *const[]){options, layout_options, stream_options, progress_options, NULL},
+    .tables = (const struct option_spec *const[]){options, layout_options, size_options, stream_options,
+                                                  progress_options, NULL},
     .examples = "  ckpt-unpack nxdt/ | ckpt-split-qkv --config config.json |\n"
                 "    ckpt-merge --hw-backend trn1 | ckpt-pack-pt checkpoint.pt\n",
 };
@@ -398,9 +374,7 @@ static void settle_options(struct merger *m, struct stream_info *out)
         die(EXIT_DATA, "the checkpoint has expert parallel size %llu; merging experts is not available yet",
             (ull)m->in.ep_size);
     layout_options_apply(&m->in);
-    check_against_stream("--tp-size", tp_size, m->in.tp_size);
-    check_against_stream("--pp-size", pp_size, m->in.pp_size);
-    check_against_stream("--n-layers", n_layers, m->in.layers);
+    size_options_check(&m->in);
     if (config_is_known(&m->in.config) && layout_multiplier_known(&m->in)) {
         m->in.layout.qkv_linear = true;
         if (!head_layout_make(&m->heads, &m->in.config, m->in.tp_size, &m->in.layout, &err))

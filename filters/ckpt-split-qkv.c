@@ -17,7 +17,8 @@ typedef unsigned long long ull;
 static const struct program program = {
     .summary = "Take fused q, k, v (and gate, up) tensors apart, whatever their layout",
     .synopsis = "[OPTION]... <STREAM >STREAM",
-    .tables = (const struct option_spec *const[]){layout_options, stream_options, progress_options, NULL},
+    .tables = (const struct option_spec *const[]){layout_options, size_options, fusion_options,
+                                                  stream_options, progress_options, NULL},
     .examples = "  ckpt-unpack nxdt/ | ckpt-split-qkv --config config.json |\n"
                 "    ckpt-merge --hw-backend trn1 | ckpt-pack-pt checkpoint.pt\n",
 };
@@ -111,6 +112,7 @@ int main(int argc, char **argv)
         usage_error("takes no operand, but got '%s'", argv[argc - 1]);
     struct stream_reader *in = stream_reader_open(STDIN_FILENO, &info);
     layout_options_apply(&info);
+    size_options_check(&info);
     info.tensors = info.bytes = 0;
     stream_writer_begin(&info);
     while (stream_read(in, &record)) {
