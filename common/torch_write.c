@@ -27,14 +27,22 @@ struct archive *archive_new(const char *path, const char *top)
     return archive;
 }
 
+/* What is not needed any more when the file is written: of an xser checkpoint there are tens of thousands. */
+static void release_plan(struct archive *archive)
+{
+    for (size_t i = 0; i < archive->n; i++)
+        free(archive->entries[i].name);
+    free(archive->entries);
+    archive->entries = NULL;
+    archive->n = archive->capacity = 0;
+    strbuf_free(&archive->tail);
+}
+
 void archive_free(struct archive *archive)
 {
     if (!archive)
         return;
-    for (size_t i = 0; i < archive->n; i++)
-        free(archive->entries[i].name);
-    free(archive->entries);
-    strbuf_free(&archive->tail);
+    release_plan(archive);
     free(archive->path);
     free(archive->top);
     free(archive);
@@ -67,6 +75,10 @@ static size_t padding_size(const struct archive *archive, const struct archive_e
 
 static size_t plan_entry(struct archive *archive, const char *name, uint64_t size)
 {
+    if (!archive->entries) { /* an xser tensor has one payload; GROW() would begin with more */
+        archive->capacity = 1;
+        archive->entries = xcalloc(1, sizeof *archive->entries);
+    }
     GROW(archive->entries, archive->n, archive->capacity);
     struct archive_entry *entry = &archive->entries[archive->n];
     *entry = (struct archive_entry){.name = xstrdup(name), .header_at = archive->end, .size = size};
@@ -258,6 +270,7 @@ bool archive_finish(struct archive *archive, struct error *err)
     if (fd >= 0 && close(fd) != 0 && ok)
         ok = fail_errno(err, "%s: cannot write", archive->path);
     strbuf_free(&header);
+    release_plan(archive);
     return ok;
 }
 
