@@ -1,5 +1,10 @@
 #include "heads.h"
 
+#include "memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
 typedef unsigned long long ull;
 
 static bool check_divisible(const struct head_layout *h, bool qkv_linear, struct error *err)
@@ -93,4 +98,89 @@ uint64_t head_layout_kv(const struct head_layout *h, uint64_t rank)
     uint64_t replica;
     /* The NxD script places KV heads on trn2 as on trn1. */
     return chunk_of(h, h->compat_nxd ? BACKEND_TRN1 : h->backend, rank, &replica) * h->kv_local;
+}
+
+static struct tensor *padding_head(const struct tensor *tensor, unsigned dim, uint64_t head_dim)
+{
+    struct error err;
+    uint64_t shape[TENSOR_MAX_DIMS];
+    memcpy(shape, tensor->shape, tensor->n_dims * sizeof *shape);
+    shape[dim] = head_dim;
+    struct tensor *zeros = tensor_zeros(tensor->dtype, tensor->n_dims, shape, &err);
+    if (!zeros)
+        die_error(&err);
+    return zeros;
+}
+
+/* tensor_concat() of n parts, which it releases together with their array. */
+static struct tensor *concat_all(unsigned dim, struct tensor **parts, uint64_t n, struct error *err)
+{
+    struct tensor *whole = tensor_concat(dim, parts, (size_t)n, err);
+    for (uint64_t i = 0; i < n; i++)
+        tensor_free(parts[i]);
+    free(parts);
+    return whole;
+}
+
+struct tensor *heads_cut_q(const struct head_layout *h, struct tensor *tensor, unsigned dim, uint64_t rank)
+{
+    struct error err;
+    struct tensor **parts = xcalloc((size_t)h->q_local, sizeof *parts);
+    for (uint64_t i = 0; i < h->q_local; i++) {
+        uint64_t head = head_layout_q(h, rank, i);
+        parts[i] = head == HEAD_PADDING ? padding_head(tensor, dim, h->head_dim)
+                                        : tensor_narrow(tensor, dim, head * h->head_dim, h->head_dim);
+    }
+    struct tensor *piece = concat_all(dim, parts, h->q_local, &err);
+    if (!piece)
+        die_error(&err);
+    return piece;
+}
+
+struct tensor *heads_cut_kv(const struct head_layout *h, struct tensor *tensor, unsigned dim, uint64_t rank)
+{
+    return tensor_narrow(tensor, dim, head_layout_kv(h, rank) * h->head_dim, h->kv_local * h->head_dim);
+}
+
+static bool check_piece(const struct tensor *piece, unsigned dim, uint64_t heads, uint64_t head_dim,
+                        struct error *err)
+{
+    uint64_t size = dim < piece->n_dims ? piece->shape[dim] : 0;
+    return size == heads * head_dim || fail(err,
+                                            "its piece has %llu along dimension %u, but the config and "
+                                            "layout make %llu heads of %llu on a rank; "
+                                            "check --config, --kv-size-multiplier and --pad-attn-heads",
+                                            (ull)size, dim, (ull)heads, (ull)head_dim);
+}
+
+struct tensor *heads_join_q(const struct head_layout *h, struct tensor *const *pieces, unsigned dim,
+                            struct error *err)
+{
+    for (uint64_t rank = 0; rank < h->tp; rank++)
+        if (!check_piece(pieces[rank], dim, h->q_local, h->head_dim, err))
+            return NULL;
+    struct tensor **parts = xcalloc((size_t)h->q_heads, sizeof *parts);
+    for (uint64_t rank = 0; rank < h->tp; rank++)
+        for (uint64_t i = 0; i < h->q_local; i++) {
+            uint64_t head = head_layout_q(h, rank, i);
+            if (head != HEAD_PADDING)
+                parts[head] = tensor_narrow(pieces[rank], dim, i * h->head_dim, h->head_dim);
+        }
+    return concat_all(dim, parts, h->q_heads, err);
+}
+
+struct tensor *heads_join_kv(const struct head_layout *h, struct tensor *const *pieces, unsigned dim,
+                             struct error *err)
+{
+    uint64_t chunks = h->kv_heads / h->kv_local;
+    for (uint64_t rank = 0; rank < h->tp; rank++)
+        if (!check_piece(pieces[rank], dim, h->kv_local, h->head_dim, err))
+            return NULL;
+    struct tensor **parts = xcalloc((size_t)chunks, sizeof *parts);
+    for (uint64_t rank = 0; rank < h->tp; rank++) {
+        struct tensor **part = &parts[head_layout_kv(h, rank) / h->kv_local];
+        if (!*part)
+            *part = tensor_keep(pieces[rank]);
+    }
+    return concat_all(dim, parts, chunks, err);
 }

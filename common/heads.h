@@ -33,4 +33,17 @@ uint64_t head_layout_q(const struct head_layout *heads, uint64_t rank, uint64_t 
 /* The model's first KV head on a rank; kv_local of them follow each other. */
 uint64_t head_layout_kv(const struct head_layout *heads, uint64_t rank);
 
+/* A rank's piece of a tensor whose dimension dim holds all query or KV heads, one behind the other. Padding
+ * heads are zeros. The caller sees to it that dim has the model's number of heads. */
+struct tensor *heads_cut_q(const struct head_layout *heads, struct tensor *tensor, unsigned dim,
+                           uint64_t rank);
+struct tensor *heads_cut_kv(const struct head_layout *heads, struct tensor *tensor, unsigned dim,
+                            uint64_t rank);
+/* The inverses, from the pieces of all tp ranks: padding is dropped, and of replicas the one on the lowest
+ * rank is taken. NULL after filling err when a piece has not the size that the layout asks for. */
+struct tensor *heads_join_q(const struct head_layout *heads, struct tensor *const *pieces, unsigned dim,
+                            struct error *err);
+struct tensor *heads_join_kv(const struct head_layout *heads, struct tensor *const *pieces, unsigned dim,
+                             struct error *err);
+
 #endif

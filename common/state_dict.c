@@ -8,8 +8,6 @@
 
 enum { MAX_RANKS = 1 << 20 };
 
-const char *const RANK_SET_ENTRIES[] = {"checkpoint", "model", "done", NULL};
-
 void state_dict_init(struct state_dict *dict, struct rank rank, char *path, char *top)
 {
     *dict = (struct state_dict){.rank = rank, .path = path, .top = top};
@@ -116,7 +114,7 @@ void state_dict_compose_info(struct copy_archive *archive)
     strbuf_free(&p);
 }
 
-void rank_set_init(struct rank_set *set, const struct stream_info *info, const char *directory)
+static void make_dicts(struct rank_set *set, const struct stream_info *info, const char *directory)
 {
     uint64_t n;
     if (!mul_u64(info->tp_size, info->pp_size, &n) || !mul_u64(n, info->ep_size, &n) || n > MAX_RANKS)
@@ -129,6 +127,22 @@ void rank_set_init(struct rank_set *set, const struct stream_info *info, const c
                             .ep = (uint32_t)(i / info->tp_size / info->pp_size)};
         rank_file_name(name, sizeof name, rank, info->ep_size);
         state_dict_init(&set->dicts[i], rank, xasprintf("%s/%s.pt", directory, name), xstrdup(name));
+    }
+}
+
+void rank_set_begin(struct rank_set *set, const struct stream_info *info, const char *target)
+{
+    static const char *const entries[] = {"checkpoint", "model", "done", NULL};
+    const char *staging = output_begin_directory(target, entries);
+    for (int i = 0; entries[i]; i++) {
+        char *path = xasprintf("%s/%s", staging, entries[i]);
+        if (strcmp(entries[i], "model") == 0) {
+            output_directory(path);
+            make_dicts(set, info, path);
+        } else {
+            output_small_file(path, "1");
+        }
+        free(path);
     }
 }
 
@@ -154,14 +168,5 @@ void rank_set_check(const struct rank_set *set)
         if (set->dicts[i].n == 0)
             die(EXIT_DATA, "%s: the stream has no tensor for this rank", set->dicts[i].top);
         state_dict_check(&set->dicts[i]);
-    }
-}
-
-void rank_set_markers(const char *staging)
-{
-    for (int i = 0; i < 3; i += 2) {
-        char *path = xasprintf("%s/%s", staging, RANK_SET_ENTRIES[i]);
-        output_small_file(path, "1");
-        free(path);
     }
 }

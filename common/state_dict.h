@@ -42,16 +42,12 @@ struct rank_set {
     struct state_dict *dicts;
 };
 
-/* Makes a state dict for every rank, in DIRECTORY/dp_rank_….pt. */
-void rank_set_init(struct rank_set *set, const struct stream_info *info, const char *directory);
+/* Begins the output directory with what NxD puts around the ranks ("checkpoint" first, "done" last, "model"
+ * between them), and makes a state dict for every rank. */
+void rank_set_begin(struct rank_set *set, const struct stream_info *info, const char *target);
 void rank_set_free(struct rank_set *set);
 struct state_dict *rank_set_find(struct rank_set *set, const struct record *record);
 /* Ends the program when a rank has no tensors or a name twice. */
 void rank_set_check(const struct rank_set *set);
-
-/* What NxD puts into a checkpoint's directory around its ranks, in the order in which they must appear. */
-extern const char *const RANK_SET_ENTRIES[]; /* "checkpoint", "model", "done", NULL */
-/* Writes the two marker files. */
-void rank_set_markers(const char *staging);
 
 #endif

@@ -121,72 +121,36 @@ static uint64_t replica_of(const struct merger *m, const struct group *group, ui
     return m->in.tp_size;
 }
 
-static void check_heads(const char *name, const struct tensor *piece, unsigned dim, uint64_t heads,
-                        uint64_t head_dim)
+/* Equal parts have equal sizes. */
+static struct tensor *join_even(const struct group *group, uint64_t tp, struct error *err)
 {
-    if (dim >= piece->n_dims || piece->shape[dim] != heads * head_dim)
-        die(EXIT_DATA,
-            "%s: its piece has %llu along dimension %u, but the config and layout make %llu heads of %llu on "
-            "a rank; "
-            "check --config, --kv-size-multiplier and --pad-attn-heads",
-            name, (ull)(dim < piece->n_dims ? piece->shape[dim] : 0), dim, (ull)heads, (ull)head_dim);
-}
-
-static struct tensor *join_queries(const struct head_layout *h, const struct group *group)
-{
-    struct error err;
     unsigned dim = group->rule.dim;
-    struct tensor **parts = xcalloc((size_t)h->q_heads, sizeof *parts);
-    for (uint64_t rank = 0; rank < h->tp; rank++) {
-        check_heads(group->name, group->pieces[rank], dim, h->q_local, h->head_dim);
-        for (uint64_t i = 0; i < h->q_local; i++) {
-            uint64_t head = head_layout_q(h, rank, i);
-            if (head != HEAD_PADDING)
-                parts[head] = tensor_narrow(group->pieces[rank], dim, i * h->head_dim, h->head_dim);
+    for (uint64_t i = 0; i < tp; i++)
+        if (dim >= group->pieces[i]->n_dims || group->pieces[i]->shape[dim] != group->pieces[0]->shape[dim]) {
+            fail(err, "its pieces on tensor ranks 0 and %llu differ in size, so they are not equal parts",
+                 (ull)i);
+            return NULL;
         }
-    }
-    struct tensor *whole = tensor_concat(dim, parts, (size_t)h->q_heads, &err);
-    if (!whole)
-        die(EXIT_DATA, "%s: %s", group->name, err.message);
-    for (uint64_t i = 0; i < h->q_heads; i++)
-        tensor_free(parts[i]);
-    free(parts);
-    return whole;
-}
-
-static struct tensor *join_kv(const struct head_layout *h, const struct group *group)
-{
-    struct error err;
-    unsigned dim = group->rule.dim;
-    uint64_t chunks = h->kv_heads / h->kv_local;
-    struct tensor **parts = xcalloc((size_t)chunks, sizeof *parts);
-    for (uint64_t rank = h->tp; rank-- > 0;) {
-        check_heads(group->name, group->pieces[rank], dim, h->kv_local, h->head_dim);
-        parts[head_layout_kv(h, rank) / h->kv_local] = group->pieces[rank];
-    }
-    struct tensor *whole = tensor_concat(dim, parts, (size_t)chunks, &err);
-    if (!whole)
-        die(EXIT_DATA, "%s: %s", group->name, err.message);
-    free(parts);
-    return whole;
+    return tensor_concat(dim, group->pieces, (size_t)tp, err);
 }
 
 static struct tensor *join(const struct merger *m, const struct group *group)
 {
     struct error err;
-    if (group->rule.split == SPLIT_WHOLE)
+    struct tensor *whole = NULL;
+    switch (group->rule.split) {
+    case SPLIT_WHOLE:
         return tensor_keep(group->pieces[0]);
-    if (group->rule.split == SPLIT_Q)
-        return join_queries(&m->heads, group);
-    if (group->rule.split == SPLIT_KV)
-        return join_kv(&m->heads, group);
-    for (uint64_t i = 0; i < m->in.tp_size; i++)
-        if (group->rule.dim >= group->pieces[i]->n_dims ||
-            group->pieces[i]->shape[group->rule.dim] != group->pieces[0]->shape[group->rule.dim])
-            die(EXIT_DATA,
-                "%s: its pieces on tensor ranks 0 and %llu differ in size, so they are not equal parts",
-                group->name, (ull)i);
-    struct tensor *whole = tensor_concat(group->rule.dim, group->pieces, (size_t)m->in.tp_size, &err);
+    case SPLIT_EVEN:
+        whole = join_even(group, m->in.tp_size, &err);
+        break;
+    case SPLIT_Q:
+        whole = heads_join_q(&m->heads, group->pieces, group->rule.dim, &err);
+        break;
+    case SPLIT_KV:
+        whole = heads_join_kv(&m->heads, group->pieces, group->rule.dim, &err);
+        break;
+    }
     if (!whole)
         die(EXIT_DATA, "%s: %s", group->name, err.message);
     return whole;

@@ -54,14 +54,9 @@ static char *top_of(const char *path)
 
 static void begin_sharded(struct packer *p, const struct stream_info *info, const char *target)
 {
-    const char *staging = output_begin_directory(target, RANK_SET_ENTRIES);
-    char *model = xasprintf("%s/model", staging);
-    output_directory(model);
-    rank_set_init(&p->ranks, info, model);
-    rank_set_markers(staging);
+    rank_set_begin(&p->ranks, info, target);
     for (size_t i = 0; i < p->ranks.n; i++)
         copy_add_file(p->plan, &p->ranks.dicts[i].archive.file);
-    free(model);
 }
 
 static void begin_whole(struct packer *p, const char *target)

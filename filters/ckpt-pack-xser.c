@@ -81,15 +81,10 @@ static void begin_rank(struct packer *p, size_t i)
 
 static void begin(struct packer *p, const struct stream_info *info, const char *target)
 {
-    const char *staging = output_begin_directory(target, RANK_SET_ENTRIES);
-    char *model = xasprintf("%s/model", staging);
-    output_directory(model);
-    rank_set_init(&p->ranks, info, model);
-    rank_set_markers(staging);
+    rank_set_begin(&p->ranks, info, target);
     p->infos = xcalloc(p->ranks.n, sizeof *p->infos);
     for (size_t i = 0; i < p->ranks.n; i++)
         begin_rank(p, i);
-    free(model);
 }
 
 static void packer_free(struct packer *p)

@@ -75,44 +75,6 @@ static void cannot_divide(const char *name, uint64_t size, uint64_t parts)
         (ull)size, (ull)parts);
 }
 
-/* The heads [first, first + n) of a tensor whose dimension dim holds heads. */
-static struct tensor *take_heads(struct tensor *tensor, unsigned dim, uint64_t first, uint64_t n,
-                                 uint64_t head_dim)
-{
-    return tensor_narrow(tensor, dim, first * head_dim, n * head_dim);
-}
-
-static struct tensor *padding_head(const struct tensor *tensor, unsigned dim, uint64_t head_dim)
-{
-    struct error err;
-    uint64_t shape[TENSOR_MAX_DIMS];
-    memcpy(shape, tensor->shape, tensor->n_dims * sizeof *shape);
-    shape[dim] = head_dim;
-    struct tensor *zeros = tensor_zeros(tensor->dtype, tensor->n_dims, shape, &err);
-    if (!zeros)
-        die_error(&err);
-    return zeros;
-}
-
-static struct tensor *query_heads(const struct head_layout *h, struct tensor *tensor, unsigned dim,
-                                  uint64_t rank)
-{
-    struct error err;
-    struct tensor **parts = xcalloc((size_t)h->q_local, sizeof *parts);
-    for (uint64_t i = 0; i < h->q_local; i++) {
-        uint64_t head = head_layout_q(h, rank, i);
-        parts[i] = head == HEAD_PADDING ? padding_head(tensor, dim, h->head_dim)
-                                        : take_heads(tensor, dim, head, 1, h->head_dim);
-    }
-    struct tensor *piece = tensor_concat(dim, parts, (size_t)h->q_local, &err);
-    if (!piece)
-        die_error(&err);
-    for (uint64_t i = 0; i < h->q_local; i++)
-        tensor_free(parts[i]);
-    free(parts);
-    return piece;
-}
-
 /* The piece of a tensor that a tensor rank holds. */
 static struct tensor *piece_of(const struct sharder *s, const struct record *record, struct tensor_rule rule,
                                uint64_t rank)
@@ -123,9 +85,9 @@ static struct tensor *piece_of(const struct sharder *s, const struct record *rec
     case SPLIT_EVEN:
         return tensor_narrow(record->tensor, rule.dim, rank * part, part);
     case SPLIT_Q:
-        return query_heads(h, record->tensor, rule.dim, rank);
+        return heads_cut_q(h, record->tensor, rule.dim, rank);
     case SPLIT_KV:
-        return take_heads(record->tensor, rule.dim, head_layout_kv(h, rank), h->kv_local, h->head_dim);
+        return heads_cut_kv(h, record->tensor, rule.dim, rank);
     case SPLIT_WHOLE:
         break;
     }
