@@ -17,7 +17,8 @@ python3 "$here/tests/hub/standin.py" --root "$work/root" --port-file "$work/port
     --parent $$ --lifetime 900 &
 hub=$!
 until [ -s "$work/port" ]; do sleep 0.05; done
-export HF_ENDPOINT=http://127.0.0.1:$(cat "$work/port") HF_HOME=$work/home HF_TOKEN=
+port=$(cat "$work/port")
+export HF_ENDPOINT=http://127.0.0.1:$port HF_HOME=$work/home HF_TOKEN=
 unset HF_HUB_CACHE HF_HUB_OFFLINE
 url=$HF_ENDPOINT/acme/large/resolve/main/model.safetensors
 
