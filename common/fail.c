@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 static const char *program = "ckpt-filters";
-static bool no_warnings;
+bool fail_quiet;
 static void (*cleanups[8])(void);
 static int n_cleanups;
 static pthread_mutex_t failing = PTHREAD_MUTEX_INITIALIZER;
@@ -94,15 +94,10 @@ _Noreturn void die_error(const struct error *err)
     die(EXIT_DATA, "%s", err->message);
 }
 
-void warning_quiet(bool quiet)
-{
-    no_warnings = quiet;
-}
-
 void warning(const char *format, ...)
 {
     char text[2300];
-    if (no_warnings)
+    if (fail_quiet)
         return;
     va_list args;
     va_start(args, format);

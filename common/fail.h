@@ -33,7 +33,8 @@ _Noreturn void die_error(const struct error *err);
 _Noreturn void die_silently(int status);
 
 void warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void warning_quiet(bool quiet);
+/* Whether warnings are suppressed: the option --quiet. */
+extern bool fail_quiet;
 
 /* Registers a function to run (last registered first) when the program fails. At most 8. */
 void fail_cleanup(void (*cleanup)(void));

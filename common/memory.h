@@ -39,7 +39,8 @@ struct strbuf {
 };
 void strbuf_add(struct strbuf *buf, const void *bytes, size_t length);
 void strbuf_puts(struct strbuf *buf, const char *text);
-void strbuf_printf(struct strbuf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void strbuf_printf(struct strbuf *buf, const char *format, ...)
+    __attribute__((format(printf, 2, 3), nonnull(2)));
 void strbuf_reset(struct strbuf *buf);
 void strbuf_free(struct strbuf *buf);
 /* The buffer's string, which the caller now owns; the buffer is empty again. */

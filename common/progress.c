@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static bool forced, quiet;
+static bool forced;
 static const char *verb;
 static uint64_t total_bytes;
 static _Atomic uint64_t done_bytes;
@@ -24,7 +24,7 @@ const struct option_spec progress_options[] = {
     {.name = "quiet",
      .letter = 'q',
      .kind = OPTION_FLAG,
-     .value = &quiet,
+     .value = &fail_quiet,
      .help = "no progress, no warnings"},
     {0},
 };
@@ -34,11 +34,6 @@ static double now(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-bool progress_is_quiet(void)
-{
-    return quiet;
 }
 
 static void show(double time, bool last)
@@ -70,7 +65,7 @@ static void break_line(void)
 void progress_begin(const char *what, uint64_t total)
 {
     static bool registered;
-    if (quiet || (!forced && !isatty(STDERR_FILENO)))
+    if (fail_quiet || (!forced && !isatty(STDERR_FILENO)))
         return;
     if (!registered)
         fail_cleanup(break_line);

@@ -1,7 +1,7 @@
 /* One line on standard error that says how far a long job is.
  *
  * It is shown when standard error is a terminal and the job takes longer than two seconds; --progress shows
- * it always, --quiet never. Threads may call progress_add() at the same time. */
+ * it always, --quiet never (and no warnings either). Threads may call progress_add() at the same time. */
 #ifndef PROGRESS_H
 #define PROGRESS_H
 
@@ -17,8 +17,5 @@ void progress_begin(const char *what, uint64_t total);
 void progress_add(uint64_t bytes);
 /* Completes the line. Also called by itself when the program fails, so that messages start on a new line. */
 void progress_end(void);
-
-/* Whether --quiet was given. */
-bool progress_is_quiet(void);
 
 #endif

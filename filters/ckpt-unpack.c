@@ -3,6 +3,8 @@
 #include "memory.h"
 #include "progress.h"
 
+#include <stdlib.h>
+
 static const char *key;
 static bool model_only;
 
@@ -55,8 +57,9 @@ int main(int argc, char **argv)
     struct record record;
     int more;
     stream_writer_declare();
+    setenv("TZ", "UTC0",
+           0); /* libarchive asks for local time; without TZ that looks for files, for each of them */
     int first = options_parse(&program, argc, argv);
-    warning_quiet(progress_is_quiet());
     if (argc - first != 1)
         usage_error("takes one operand, the PATH of a checkpoint, but got %d", argc - first);
     struct checkpoint *checkpoint = checkpoint_open(argv[first], key, &err);

@@ -208,7 +208,6 @@ int main(int argc, char **argv)
         usage_error("--all and --include exclude each other");
     if (local_dir && !*local_dir)
         usage_error("--local-dir needs a directory");
-    warning_quiet(progress_is_quiet());
     if (!hub_settings_read(&settings, endpoint, cache_dir, &error))
         usage_error("%s", error.message);
     settings.retries = (unsigned)(retries > 1000 ? 1000 : retries);

@@ -4,10 +4,11 @@
 # are below $TESTS.
 
 TESTS=$BATS_TEST_DIRNAME
-export PATH="$(cd "$TESTS/.." && cd "${BUILD:-build}" && pwd):$PATH"
+PROGRAMS=$(cd "$TESTS/.." && cd "${BUILD:-build}" && pwd)
+export PATH="$PROGRAMS:$PATH"
 
 setup() {
-    cd "$BATS_TEST_TMPDIR"
+    cd "$BATS_TEST_TMPDIR" || return
 }
 
 # refuses MESSAGE COMMAND...: the command fails with status 1 and one line that contains MESSAGE, and writes
