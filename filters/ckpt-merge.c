@@ -360,7 +360,6 @@ int main(int argc, char **argv)
     stream_writer_declare();
     if (options_parse(&program, argc, argv) < argc)
         usage_error("takes no operand, but got '%s'", argv[argc - 1]);
-    warning_quiet(progress_is_quiet());
     struct stream_reader *in = stream_reader_open(STDIN_FILENO, &m.in);
     settle_options(&m, &out);
     m.materializer = materializer_new(2); /* the stream's writer has the other */

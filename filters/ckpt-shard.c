@@ -251,7 +251,6 @@ int main(int argc, char **argv)
     stream_writer_declare();
     if (options_parse(&program, argc, argv) < argc)
         usage_error("takes no operand, but got '%s'", argv[argc - 1]);
-    warning_quiet(progress_is_quiet());
     if (!tp_size)
         usage_error("--tp-size is missing");
     if (tp_size > UINT32_MAX || pp_size > UINT32_MAX || virtual_pp_size > UINT32_MAX)
