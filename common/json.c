@@ -251,17 +251,14 @@ bool json_u64(const struct json *value, uint64_t *number)
 
 void json_write_string(struct strbuf *buf, const char *text)
 {
-    static yajl_gen gen; /* kept: one is needed for every name of every record */
+    yajl_gen gen = yajl_gen_alloc(NULL);
     const unsigned char *out;
     size_t n;
-    if (!gen && !(gen = yajl_gen_alloc(NULL)))
-        die(EXIT_DATA, "out of memory");
-    yajl_gen_reset(gen, NULL);
-    yajl_gen_clear(gen);
-    if (yajl_gen_string(gen, (const unsigned char *)text, strlen(text)) != yajl_gen_status_ok ||
+    if (!gen || yajl_gen_string(gen, (const unsigned char *)text, strlen(text)) != yajl_gen_status_ok ||
         yajl_gen_get_buf(gen, &out, &n) != yajl_gen_status_ok)
         die(EXIT_DATA, "cannot write '%s' as JSON", text);
     strbuf_add(buf, out, n);
+    yajl_gen_free(gen);
 }
 
 void json_write(struct strbuf *buf, const struct json *value)

@@ -38,17 +38,18 @@ static void make_header(const struct safetensors_file *file, struct strbuf *head
 static void write_header(struct copy_file *copy)
 {
     struct safetensors_file *file = copy->context;
-    struct strbuf header = {0};
+    struct strbuf *header = &file->header;
     struct error err;
-    make_header(file, &header);
+    if (!header->length)
+        make_header(file, header);
     int fd = open(file->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     bool ok = fd >= 0 || fail_errno(&err, "%s: cannot write", file->path);
-    ok = ok && write_at(fd, header.data, header.length, 0, file->path, &err);
+    ok = ok && write_at(fd, header->data, header->length, 0, file->path, &err);
     if (ok && close(fd) != 0)
         ok = fail_errno(&err, "%s: cannot write", file->path);
     if (!ok)
         die_error(&err);
-    strbuf_free(&header);
+    strbuf_free(header);
 }
 
 struct safetensors_file *safetensors_file_new(const char *path, bool as_they_come)
@@ -70,6 +71,7 @@ void safetensors_file_free(struct safetensors_file *file)
         tensor_free(file->members[i].tensor);
     }
     free(file->members);
+    strbuf_free(&file->header);
     free(file->path);
     free(file);
 }
@@ -118,7 +120,6 @@ static int by_alignment_and_name(const void *a, const void *b)
 
 void safetensors_file_close(struct safetensors_file *file, struct copy_plan *plan)
 {
-    struct strbuf header = {0};
     uint64_t at = 0;
     if (file->as_they_come)
         return;
@@ -127,8 +128,7 @@ void safetensors_file_close(struct safetensors_file *file, struct copy_plan *pla
         file->members[i].begin = at;
         at += tensor_bytes(file->members[i].tensor);
     }
-    make_header(file, &header);
+    make_header(file, &file->header);
     for (size_t i = 0; i < file->n; i++)
-        copy_add(plan, &file->file, i, header.length + file->members[i].begin, file->members[i].tensor);
-    strbuf_free(&header);
+        copy_add(plan, &file->file, i, file->header.length + file->members[i].begin, file->members[i].tensor);
 }

@@ -25,9 +25,10 @@ struct safetensors_file {
     char *path;
     struct safetensors_member *members;
     size_t n, capacity;
-    uint64_t bytes;      /* of data */
-    size_t header_bytes; /* of the members' part of the header, as written so far */
-    bool as_they_come;   /* payloads are placed when they are added */
+    uint64_t bytes;       /* of data */
+    size_t header_bytes;  /* of the members' part of the header, as written so far */
+    struct strbuf header; /* once it is made */
+    bool as_they_come;    /* payloads are placed when they are added */
 };
 
 /* path is copied. */
