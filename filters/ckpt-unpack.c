@@ -31,8 +31,7 @@ static const struct program program = {
     .synopsis = "[OPTION]... PATH >STREAM",
     .tables = (const struct option_spec *const[]){options, stream_options, progress_options, NULL},
     .examples = "  ckpt-unpack hf/ | ckpt-ls\n"
-                "  ckpt-unpack --key model --inline training.pt | ssh host 'ckpt-pack-safetensors "
-                "model.safetensors'\n",
+                "  ckpt-unpack --model --inline training.pt | ssh host 'ckpt-pack-safetensors hf/'\n",
 };
 
 static void warn_left_out(const struct checkpoint *checkpoint)

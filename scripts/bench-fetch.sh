@@ -31,13 +31,14 @@ measure() {
 }
 
 one_round() {
-    rm -rf "$work/curl.out" "$work/home"
+    rm -rf "$work/curl.out" "${work:?}/home"
     measure curl curl -sfL -o "$work/curl.out" "$url"
-    rm -rf "$work/curl.out" "$work/home"
+    rm -rf "$work/curl.out" "${work:?}/home"
     measure hf-fetch "$build/hf-fetch" -q acme/large
-    rm -rf "$work/curl.out" "$work/home"
+    rm -rf "$work/curl.out" "${work:?}/home"
     measure hf-fetch-j1 "$build/hf-fetch" -q -j 1 acme/large
-    rm -rf "$work/curl.out" "$work/home"
+    rm -rf "$work/curl.out" "${work:?}/home"
+    # shellcheck disable=SC2016 # the inner shell's variables
     measure curl-sha256sum sh -c 'curl -sfL -o "$1" "$2" && sha256sum "$1"' - "$work/curl.out" "$url"
 }
 

@@ -70,7 +70,7 @@ Model and layout:
 Other:
   --dry-run                     show the pipeline and do nothing
   --progress, --quiet           always or never show progress
-  --help, --version
+  -h, --help, --version
 
 A BOOL is True/False in any case, 1/0, yes/no, or left out (true). Options are written
 --option VALUE or --option=VALUE, with _ or - between words.
@@ -128,8 +128,8 @@ read_options() {
         word=$1
         shift
         case $word in
-        -h | --help) show_help && exit 0 ;;
-        --version) exec ckpt-ls --version ;;
+        -h | --help) show_help; exit 0 ;;
+        --version) ckpt-ls --version | sed "s/^ckpt-ls/$program/"; exit ;;
         --?*) ;;
         *) usage_error "unexpected argument '$word'" ;;
         esac
