@@ -242,6 +242,8 @@ struct stream_reader *stream_reader_open(int fd, struct stream_info *info)
     struct stream_reader *reader = xcalloc(1, sizeof *reader);
     unsigned char begin[12];
     struct frame frame;
+    if (isatty(fd))
+        usage_error("standard input is a terminal; pipe a tensor stream into it, as ckpt-unpack writes one");
     reader->fd = fd;
     detect_zstd(reader);
     if (!read_input(reader, begin, sizeof begin))

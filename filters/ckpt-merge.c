@@ -163,6 +163,8 @@ static void check_again(struct merger *m, const struct group *group, struct tens
     struct error err;
     char digest[65];
     bool equal;
+    if (group->pp == first->pp)
+        die(EXIT_DATA, "%s: is there twice on pipeline rank %u", group->name, group->pp);
     if (group->rule.place == PLACE_LAYER)
         die(EXIT_DATA, "%s: is on pipeline ranks %u and %u, but a layer has one", group->name, first->pp,
             group->pp);
