@@ -151,35 +151,41 @@ struct step {
     uint64_t count, from, to;
 };
 
-/* Copies single elements that lie `inner` apart: reads as many as fit the scratch at once. */
-static bool gather(struct materializer *m, const struct source *source, uint64_t offset, struct step inner,
-                   unsigned char *to, size_t size, struct error *err)
+/* Copies runs of `unit` bytes that lie `step.from` apart: reads as many at once as fit the scratch. */
+static bool gather(struct materializer *m, const struct source *source, uint64_t offset, struct step step,
+                   unsigned char *to, size_t unit, struct error *err)
 {
-    uint64_t at_once = inner.from == 0 ? inner.count : (SCRATCH - size) / inner.from + 1;
-    for (uint64_t done = 0; done < inner.count;) {
-        uint64_t n = inner.count - done < at_once ? inner.count - done : at_once;
-        if (!read_range(m, source, offset + done * inner.from, m->scratch,
-                        (size_t)((n - 1) * inner.from) + size, err))
+    uint64_t at_once = step.from == 0 ? step.count : (SCRATCH - unit) / step.from + 1;
+    for (uint64_t done = 0; done < step.count;) {
+        uint64_t n = step.count - done < at_once ? step.count - done : at_once;
+        if (!read_range(m, source, offset + done * step.from, m->scratch,
+                        (size_t)((n - 1) * step.from) + unit, err))
             return false;
         for (uint64_t i = 0; i < n; i++)
-            memcpy(to + (done + i) * inner.to, m->scratch + i * inner.from, size);
+            memcpy(to + (done + i) * step.to, m->scratch + i * step.from, unit);
         done += n;
     }
     return true;
 }
 
+/* A call of pread() costs about as much as copying GAP bytes: runs that are that close are read together. */
+static bool worth_gathering(struct step step, size_t unit)
+{
+    enum { GAP = 2048 };
+    return unit <= SCRATCH / 4 && step.from <= unit + GAP;
+}
+
+/* Copies runs of `unit` bytes, as many and as far apart as the steps say. */
 static bool copy_steps(struct materializer *m, const struct source *source, uint64_t offset,
-                       const struct step *steps, unsigned n, unsigned char *to, size_t size,
+                       const struct step *steps, unsigned n, unsigned char *to, size_t unit,
                        struct error *err)
 {
     if (n == 0)
-        return read_range(m, source, offset, to, size, err);
-    if (n == 1 && steps->from == size && steps->to == size)
-        return read_range(m, source, offset, to, (size_t)steps->count * size, err);
-    if (n == 1)
-        return gather(m, source, offset, steps[0], to, size, err);
+        return read_range(m, source, offset, to, unit, err);
+    if (n == 1 && worth_gathering(steps[0], unit))
+        return gather(m, source, offset, steps[0], to, unit, err);
     for (uint64_t i = 0; i < steps->count; i++)
-        if (!copy_steps(m, source, offset + i * steps->from, steps + 1, n - 1, to + i * steps->to, size, err))
+        if (!copy_steps(m, source, offset + i * steps->from, steps + 1, n - 1, to + i * steps->to, unit, err))
             return false;
     return true;
 }
@@ -240,7 +246,9 @@ static bool fill_box(struct materializer *m, const struct tensor *tensor, const 
         for (unsigned i = 0; i < tensor->n_dims; i++)
             offset += start[i] * tensor->strides[i] * size;
         unsigned n = make_steps(tensor, extent, to_strides, steps);
-        return copy_steps(m, tensor->source, offset, steps, n, to, size, err);
+        bool run = n > 0 && steps[n - 1].from == size && steps[n - 1].to == size;
+        size_t unit = run ? (size_t)steps[n - 1].count * size : size;
+        return copy_steps(m, tensor->source, offset, steps, run ? n - 1 : n, to, unit, err);
     }
     uint64_t part_start[TENSOR_MAX_DIMS], part_extent[TENSOR_MAX_DIMS], at = 0;
     unsigned dim = tensor->dim;

@@ -29,6 +29,12 @@ not() {
     fi
 }
 
+# Whether the programs are built to check memory (make sanitize): they need more of it, and report themselves
+# when an allocation is too large.
+instrumented() {
+    ldd "$(command -v ckpt-ls)" | grep -q libasan
+}
+
 # A Llama-shaped model as a Hugging Face directory with safetensors. See model.py --help.
 model() { # directory, option...
     python3 "$TESTS/model.py" "$@"

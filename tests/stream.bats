@@ -60,6 +60,7 @@ check_cuts() { # stream, step of ckpt-ls, step of ckpt-pack-pt
     local file program status
     python3 "$TESTS/streams.py" broken broken "$golden/models/llama-gqa/pytorch_model.bin"
     (($(find broken -type f | wc -l) > 100))
+    ! instrumented || rm broken/data-1-tib.stream broken/data-8-eib.stream
     for file in broken/*; do
         for program in ckpt-ls "ckpt-pack-pt out.pt" ckpt-merge; do
             status=0
