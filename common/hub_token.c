@@ -90,9 +90,9 @@ bool hub_token_ask(struct hub_settings *settings, struct error *err)
         return fail_errno(err, "cannot ask for a token");
     hidden = shown;
     hidden.c_lflag &= ~(tcflag_t)ECHO;
-    fprintf(stderr, "Token for %s (not shown; Enter for none): ", settings->endpoint);
-    if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden) != 0)
+    if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden) != 0) /* before the prompt: what is typed after that counts */
         return fail_errno(err, "cannot ask for a token");
+    fprintf(stderr, "Token for %s (not shown; Enter for none): ", settings->endpoint);
     bool ok = read_line(line, sizeof line);
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
     fputc('\n', stderr);

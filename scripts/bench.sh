@@ -58,7 +58,7 @@ model_shape() { # sets shape (options of model.py)
         hidden=2048 inner=8192 vocab=32000
     fi
     layer=$((2 * (2 * hidden * hidden + 2 * hidden * hidden * kv / heads + 3 * hidden * inner)))
-    bytes=$(awk -v s="$size" 'BEGIN { printf "%d", s * 1e9 }')
+    bytes=$(awk -v s="$size" 'BEGIN { printf "%.0f", s * 1e9 }')
     layers=$(((bytes - 4 * vocab * hidden + layer / 2) / layer))
     ((layers >= 4)) || layers=4
     shape=(--hidden "$hidden" --intermediate "$inner" --heads "$heads" --kv "$kv" --vocab "$vocab"
@@ -68,7 +68,7 @@ model_shape() { # sets shape (options of model.py)
 check_room() { # directory: ends the program when three times the size does not fit
     local free available
     free=$(df --output=avail -B1 "$1" | tail -1)
-    available=$(awk '/^MemAvailable/ { print $2 * 1024 }' /proc/meminfo)
+    available=$(awk '/^MemAvailable/ { printf "%.0f", $2 * 1024 }' /proc/meminfo)
     if awk -v s="$size" -v f="$free" 'BEGIN { exit !(f < 3.2e9 * s) }'; then
         echo "$program: $1: has $((free / 1000000)) MB free, but three times $size GB are needed; use a smaller --size" >&2
         exit 1
