@@ -5,7 +5,7 @@
 # of that output, NxDT -> Hugging Face (checkpoint.pt) with each number of threads, cp -r of that output. On a disk,
 # where packers end with a flush, cp -r is measured with a flush behind it as well. The table shows medians of the
 # rounds.
-set -euo pipefail
+set -Eeuo pipefail
 
 program=${0##*/}
 size=5 rounds=5 threads="1 2" memory=/dev/shm disk=/var/tmp
@@ -47,6 +47,7 @@ results=$(mktemp -d)
 work=
 trap 'rm -rf "$results" ${work:+"$work"}' EXIT
 trap 'exit 130' INT TERM
+trap 'echo "$program: line $LINENO failed" >&2' ERR
 
 # ---- the model ----
 
