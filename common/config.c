@@ -75,8 +75,8 @@ bool config_read_json(const char *path, struct model_config *config, struct erro
     return ok;
 }
 
-/* By its ending or, where that tells nothing, by whether it begins with a brace. A pipe, which can be read once
- * only, is taken for JSON. */
+/* By its ending or, where that tells nothing, by whether it begins with a brace. A pipe, which can be read
+ * once only, is taken for JSON. */
 bool config_is_yaml(const char *path)
 {
     if (has_suffix(path, ".json"))

@@ -92,7 +92,8 @@ static void copy_piece(struct materializer *m, const char *path, uint64_t at, co
     bool ok = sink.fd >= 0 || fail_errno(&err, "%s: cannot write", path);
     ok = ok && materialize(m, tensor, begin, rest < PIECE ? rest : PIECE, put_block, &sink, &err);
     if (ok) /* the disk begins now, not when everything is flushed at the end */
-        sync_file_range(sink.fd, (off_t)(at + begin), (off_t)(sink.offset - at - begin), SYNC_FILE_RANGE_WRITE);
+        sync_file_range(sink.fd, (off_t)(at + begin), (off_t)(sink.offset - at - begin),
+                        SYNC_FILE_RANGE_WRITE);
     if (ok && close(sink.fd) != 0)
         ok = fail_errno(&err, "%s: cannot write", path);
     if (!ok && output_is_stopping())

@@ -90,7 +90,8 @@ bool hub_token_ask(struct hub_settings *settings, struct error *err)
         return fail_errno(err, "cannot ask for a token");
     hidden = shown;
     hidden.c_lflag &= ~(tcflag_t)ECHO;
-    if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden) != 0) /* before the prompt: what is typed after that counts */
+    if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden) !=
+        0) /* before the prompt: what is typed after that counts */
         return fail_errno(err, "cannot ask for a token");
     fprintf(stderr, "Token for %s (not shown; Enter for none): ", settings->endpoint);
     bool ok = read_line(line, sizeof line);

@@ -63,8 +63,8 @@ bool stream_read(struct stream_reader *reader, struct record *record);
 bool stream_is_inline(const struct stream_reader *reader);
 void stream_reader_close(struct stream_reader *reader);
 
-/* Writing, on standard output, once a program. stream_writer_declare() comes first in main(), so that a failure from then
- * on reaches the next program; stream_writer_begin() when the header is known. */
+/* Writing, on standard output, once a program. stream_writer_declare() comes first in main(), so that a
+ * failure from then on reaches the next program; stream_writer_begin() when the header is known. */
 void stream_writer_declare(void);
 void stream_writer_begin(const struct stream_info *info);
 /* Does not consume the record. */

@@ -40,8 +40,9 @@ struct stream_reader {
 };
 
 static const char damaged[] = "the stream on standard input is damaged";
-static const char cut[] = "the stream on standard input ends early: the program before this one died, or a saved "
-                          "stream is cut";
+static const char cut[] =
+    "the stream on standard input ends early: the program before this one died, or a saved "
+    "stream is cut";
 
 static size_t read_fd(struct stream_reader *reader, void *to, size_t n)
 {
