@@ -94,24 +94,25 @@ seconds_since() {
     awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.3f", b - a }'
 }
 
-# A stage of a pipeline: its peak resident memory in KB goes to the list.
-stage() { # name, program…
-    local what=$1
-    shift
-    /usr/bin/time -q -f '%M' -a -o "$results/$place.$what.rss" "$@"
+# A program that is measured: peak resident memory in KB, user and system time.
+stage() { # program…
+    /usr/bin/time -q -f '%M %U %S' -a -o "$results/stages" "$@"
 }
 
-record() { # name, begin
+record() { # name, begin: adds what has been measured since the last time
     seconds_since "$2" >>"$results/$place.$1.time"
     echo >>"$results/$place.$1.time"
+    awk '{ cpu += $2 + $3 } END { printf "%.2f\n", cpu }' "$results/stages" >>"$results/$place.$1.cpu"
+    cut -d ' ' -f 1 "$results/stages" >>"$results/$place.$1.rss"
+    rm "$results/stages"
 }
 
 to_nxdt() { # threads
     local name=to_nxdt.$1 begin
     settle
     begin=$EPOCHREALTIME
-    stage "$name" ckpt-unpack hf | stage "$name" ckpt-shard --tp-size 8 --pp-size 4 --qkv-linear |
-        stage "$name" ckpt-fuse-qkv --fuse-qkv | stage "$name" ckpt-pack-xser --jobs "$1" nxdt
+    stage ckpt-unpack hf | stage ckpt-shard --tp-size 8 --pp-size 4 --qkv-linear |
+        stage ckpt-fuse-qkv --fuse-qkv | stage ckpt-pack-xser --jobs "$1" nxdt
     record "$name" "$begin"
 }
 
@@ -119,8 +120,8 @@ to_hf() { # threads
     local name=to_hf.$1 begin
     settle
     begin=$EPOCHREALTIME
-    stage "$name" ckpt-unpack nxdt | stage "$name" ckpt-split-qkv --config hf/config.json |
-        stage "$name" ckpt-merge | stage "$name" ckpt-pack-pt --jobs "$1" back/checkpoint.pt
+    stage ckpt-unpack nxdt | stage ckpt-split-qkv --config hf/config.json |
+        stage ckpt-merge | stage ckpt-pack-pt --jobs "$1" back/checkpoint.pt
     record "$name" "$begin"
 }
 
@@ -129,8 +130,8 @@ copy() { # name, directory, whether with a flush
     rm -rf copy
     settle
     begin=$EPOCHREALTIME
-    cp -r "$2" copy
-    [[ $3 == no ]] || sync -f copy
+    stage cp -r "$2" copy
+    [[ $3 == no ]] || stage sync -f copy
     record "$1" "$begin"
     rm -rf copy
 }
@@ -174,46 +175,43 @@ measure_place() { # memory or disk, directory
 
 # ---- the table ----
 
-sorted_times() { # name
-    grep . "$results/$place.$1.time" | sort -n
+median() { # name, time or cpu
+    grep . "$results/$place.$1.$2" | sort -n | awk '{ v[NR] = $1 } END { printf "%.2f", NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
 }
 
-median() {
-    sorted_times "$1" | awk '{ v[NR] = $1 } END { printf "%.2f", NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
-}
-
-best() {
-    sorted_times "$1" | awk 'NR == 1 { printf "%.2f", $1 }'
+best() { # name
+    grep . "$results/$place.$1.time" | sort -n | awk 'NR == 1 { printf "%.2f", $1 }'
 }
 
 ratio() {
     awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'
 }
 
-print_row() { # where, what, threads, median, best, median / cp, median / cp and flush, peak memory
-    printf '%-7s %-25s %7s %8s %8s %8s %13s %10s\n' "$@"
+print_row() { # where, what, threads, median, best, median / cp, median / cp and flush, processor time, peak memory
+    printf '%-7s %-25s %7s %8s %8s %8s %13s %8s %10s\n' "$@"
 }
 
 print_conversion() { # title, conversion, its copy
     local n time plain flush="" to_flush="" rss
-    plain=$(median "$3")
-    [[ ! -e $results/$place.$3_flush.time ]] || flush=$(median "$3_flush")
+    plain=$(median "$3" time)
+    [[ ! -e $results/$place.$3_flush.time ]] || flush=$(median "$3_flush" time)
     for n in $threads; do
-        time=$(median "$2.$n")
+        time=$(median "$2.$n" time)
         rss=$(sort -n "$results/$place.$2.$n.rss" | tail -1)
         [[ -z $flush ]] || to_flush=$(ratio "$time" "$flush")
         print_row "$place" "$1" "$n" "$time" "$(best "$2.$n")" "$(ratio "$time" "$plain")" "$to_flush" \
-            "$(ratio "$rss" 1024) MiB"
+            "$(median "$2.$n" cpu)" "$(ratio "$rss" 1024) MiB"
     done
-    print_row "$place" "cp -r of that" "" "$plain" "$(best "$3")" 1.00 "" ""
-    [[ -z $flush ]] || print_row "$place" "cp -r of that, sync -f" "" "$flush" "$(best "$3_flush")" "" 1.00 ""
+    print_row "$place" "cp -r of that" "" "$plain" "$(best "$3")" 1.00 "" "$(median "$3" cpu)" ""
+    [[ -z $flush ]] || print_row "$place" "cp -r of that, sync -f" "" "$flush" "$(best "$3_flush")" "" 1.00 \
+        "$(median "$3_flush" cpu)" ""
 }
 
 print_place() {
     [[ -e $results/heading ]] || {
         printf '\n%s MB model, %s rounds, %s processors; seconds: median and best; ratios of medians\n\n' \
             "$(($(<"$results/bytes") / 1000000))" "$rounds" "$(nproc)"
-        print_row where what threads median best "/ cp -r" "/ cp -r, sync" "peak RSS"
+        print_row where what threads median best "/ cp -r" "/ cp -r, sync" "CPU s" "peak RSS"
         touch "$results/heading"
     }
     print_conversion "HF -> NxDT xser, tp8 pp4" to_nxdt cp_nxdt
