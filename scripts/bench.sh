@@ -87,11 +87,10 @@ check_room() { # directory: ends the program when three times the size does not 
 # copy; whoever is measured first would pay for that.
 settle() {
     [[ $place == memory ]] || sync -f "$work"
-    python3 -c 'import sys; b"\1" * int(sys.argv[1])' "$(<"$results/bytes")"
-}
-
-seconds_since() {
-    awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.3f", b - a }'
+    awk -v bytes="$(<"$results/bytes")" '/^MemAvailable/ {
+        room = $2 * 1024 - 2e9
+        printf "%.0f\n", bytes < room ? bytes : room < 0 ? 0 : room
+    }' /proc/meminfo | python3 -c 'b"\1" * int(input())'
 }
 
 # A program that is measured: peak resident memory in KB, user and system time.
