@@ -93,6 +93,10 @@ settle() {
     }' /proc/meminfo | python3 -c 'b"\1" * int(input())'
 }
 
+seconds_since() { # an EPOCHREALTIME
+    awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.3f", b - a }'
+}
+
 # A program that is measured: peak resident memory in KB, user and system time.
 stage() { # program…
     /usr/bin/time -q -f '%M %U %S' -a -o "$results/stages" "$@"
