@@ -88,9 +88,9 @@ static void copy_piece(struct materializer *m, const char *path, uint64_t at, co
     struct error err;
     uint64_t begin = piece * PIECE, rest = tensor_bytes(tensor) - begin;
     struct sink sink = {.offset = at + begin, .path = path};
-    sink.fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    bool ok = sink.fd >= 0 || fail_errno(&err, "%s: cannot write", path);
-    ok = ok && materialize(m, tensor, begin, rest < PIECE ? rest : PIECE, put_block, &sink, &err);
+    sink.fd = open_to_write(path, &err);
+    bool ok =
+        sink.fd >= 0 && materialize(m, tensor, begin, rest < PIECE ? rest : PIECE, put_block, &sink, &err);
     if (ok) /* the disk begins now, not when everything is flushed at the end */
         sync_file_range(sink.fd, (off_t)(at + begin), (off_t)(sink.offset - at - begin),
                         SYNC_FILE_RANGE_WRITE);

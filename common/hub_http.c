@@ -221,11 +221,6 @@ static void release_handle(struct hub_transfer *t)
     t->easy = NULL;
 }
 
-void hub_http_cancel(struct hub_transfer *t)
-{
-    release_handle(t);
-}
-
 void hub_transfer_clear(struct hub_transfer *t)
 {
     release_handle(t);

@@ -32,7 +32,7 @@ enum hub_outcome {
 };
 
 /* One request. The caller zero-initialises it, fills the first four members and keeps it until
- * hub_http_wait() has returned it or hub_http_cancel() was called; then hub_transfer_clear(). */
+ * hub_http_wait() has returned it; then hub_transfer_clear(). */
 struct hub_transfer {
     void *owner;
     bool (*on_body)(struct hub_transfer *transfer, const char *data, size_t length);
@@ -65,7 +65,6 @@ void hub_http_use_token(struct hub_http *http);
 
 /* timeout: seconds without a byte, after which the transfer counts as dropped. */
 void hub_http_start(struct hub_http *http, struct hub_transfer *transfer, const char *url, long timeout);
-void hub_http_cancel(struct hub_transfer *transfer);
 void hub_transfer_clear(struct hub_transfer *transfer);
 
 /* The next transfer that has ended, or NULL after the time or after hub_wake(). */

@@ -338,12 +338,6 @@ bool materialize(struct materializer *m, const struct tensor *tensor, uint64_t b
     return true;
 }
 
-bool materialize_into(struct materializer *m, const struct tensor *tensor, unsigned char *to,
-                      struct error *err)
-{
-    return fill(m, tensor, 0, tensor_elements(tensor), to, err);
-}
-
 bool materialize_equal(struct materializer *m, const struct tensor *a, const struct tensor *b, bool *equal,
                        struct error *err)
 {

@@ -24,10 +24,6 @@ bool materialize(struct materializer *m, const struct tensor *tensor, uint64_t b
                  bool (*consume)(void *context, const unsigned char *bytes, size_t n, struct error *err),
                  void *context, struct error *err);
 
-/* The whole tensor, into memory of tensor_bytes(). */
-bool materialize_into(struct materializer *m, const struct tensor *tensor, unsigned char *to,
-                      struct error *err);
-
 /* Whether two tensors of the same shape and dtype hold the same bytes. */
 bool materialize_equal(struct materializer *m, const struct tensor *a, const struct tensor *b, bool *equal,
                        struct error *err);

@@ -1,6 +1,5 @@
 #include "safetensors_write.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -42,9 +41,8 @@ static void write_header(struct copy_file *copy)
     struct error err;
     if (!header->length)
         make_header(file, header);
-    int fd = open(file->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    bool ok = fd >= 0 || fail_errno(&err, "%s: cannot write", file->path);
-    ok = ok && write_at(fd, header->data, header->length, 0, file->path, &err);
+    int fd = open_to_write(file->path, &err);
+    bool ok = fd >= 0 && write_at(fd, header->data, header->length, 0, file->path, &err);
     if (ok && close(fd) != 0)
         ok = fail_errno(&err, "%s: cannot write", file->path);
     if (!ok)

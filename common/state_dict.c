@@ -57,61 +57,62 @@ void state_dict_check(const struct state_dict *dict)
     free(names);
 }
 
-void state_dict_compose(struct copy_archive *archive)
+/* A pickled dictionary with an item for every member. */
+static void compose(struct copy_archive *archive,
+                    void (*add)(struct strbuf *p, const struct state_dict_member *member, size_t index))
 {
-    struct state_dict *dict = archive->context;
+    const struct state_dict *dict = archive->context;
     struct strbuf p = {0};
-    char key[24];
     pickle_begin(&p);
     pickle_dict(&p);
-    for (size_t i = 0; i < dict->n; i++) {
-        snprintf(key, sizeof key, "%zu", i);
-        pickle_string(&p, dict->members[i].name);
-        pickle_tensor(&p, dict->members[i].tensor, key);
-    }
+    for (size_t i = 0; i < dict->n; i++)
+        add(&p, &dict->members[i], i);
     pickle_dict_end(&p);
     pickle_end(&p);
     archive_put_pickle(archive->archive, &p);
     strbuf_free(&p);
+}
+
+static void add_tensor(struct strbuf *p, const struct state_dict_member *member, size_t index)
+{
+    char key[24];
+    snprintf(key, sizeof key, "%zu", index);
+    pickle_string(p, member->name);
+    pickle_tensor(p, member->tensor, key);
+}
+
+static void add_reference(struct strbuf *p, const struct state_dict_member *member, size_t index)
+{
+    pickle_string(p, member->name);
+    pickle_tensor_reference(p, index);
+}
+
+static void add_info(struct strbuf *p, const struct state_dict_member *member, size_t index)
+{
+    pickle_number(p, index);
+    pickle_dict(p);
+    pickle_string(p, "dtype");
+    pickle_dtype(p, member->tensor->dtype);
+    pickle_string(p, "shape");
+    pickle_size(p, member->tensor);
+    pickle_string(p, "expert_model_parallel");
+    pickle_bool(p, false);
+    pickle_dict_end(p);
+}
+
+void state_dict_compose(struct copy_archive *archive)
+{
+    compose(archive, add_tensor);
 }
 
 void state_dict_compose_references(struct copy_archive *archive)
 {
-    struct state_dict *dict = archive->context;
-    struct strbuf p = {0};
-    pickle_begin(&p);
-    pickle_dict(&p);
-    for (size_t i = 0; i < dict->n; i++) {
-        pickle_string(&p, dict->members[i].name);
-        pickle_tensor_reference(&p, i);
-    }
-    pickle_dict_end(&p);
-    pickle_end(&p);
-    archive_put_pickle(archive->archive, &p);
-    strbuf_free(&p);
+    compose(archive, add_reference);
 }
 
 void state_dict_compose_info(struct copy_archive *archive)
 {
-    struct state_dict *dict = archive->context;
-    struct strbuf p = {0};
-    pickle_begin(&p);
-    pickle_dict(&p);
-    for (size_t i = 0; i < dict->n; i++) {
-        pickle_number(&p, i);
-        pickle_dict(&p);
-        pickle_string(&p, "dtype");
-        pickle_dtype(&p, dict->members[i].tensor->dtype);
-        pickle_string(&p, "shape");
-        pickle_size(&p, dict->members[i].tensor);
-        pickle_string(&p, "expert_model_parallel");
-        pickle_bool(&p, false);
-        pickle_dict_end(&p);
-    }
-    pickle_dict_end(&p);
-    pickle_end(&p);
-    archive_put_pickle(archive->archive, &p);
-    strbuf_free(&p);
+    compose(archive, add_info);
 }
 
 static void make_dicts(struct rank_set *set, const struct stream_info *info, const char *directory)

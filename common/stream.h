@@ -59,8 +59,6 @@ struct stream_reader;
 struct stream_reader *stream_reader_open(int fd, struct stream_info *info);
 /* The next record, which the caller then owns; false after the last one. */
 bool stream_read(struct stream_reader *reader, struct record *record);
-/* Whether what has been read so far travels inline. */
-bool stream_is_inline(const struct stream_reader *reader);
 void stream_reader_close(struct stream_reader *reader);
 
 /* Writing, on standard output, once a program. stream_writer_declare() comes first in main(), so that a

@@ -31,7 +31,7 @@ struct stream_reader {
     unsigned char *packed; /* compressed input, when zstd is set */
     ZSTD_inBuffer packed_in;
     bool zstd_pending; /* the compressed frame is not at its end */
-    bool any_input, any_inline, same_host, ended;
+    bool same_host, ended;
     char host[64];
     struct source **files; /* by the stream's numbers - 1 */
     size_t n_files, files_capacity;
@@ -351,7 +351,6 @@ static struct tensor *read_inline(struct stream_reader *reader, enum dtype dtype
     struct source *source = source_of_memory(memory, length);
     struct tensor *tensor = tensor_view(source, 0, dtype, n_dims, shape, NULL, err);
     source_free(source);
-    reader->any_inline = true;
     return tensor;
 }
 
@@ -423,11 +422,6 @@ bool stream_read(struct stream_reader *reader, struct record *record)
         json_free(&frame.json);
     }
     return false;
-}
-
-bool stream_is_inline(const struct stream_reader *reader)
-{
-    return reader->any_inline;
 }
 
 void stream_reader_close(struct stream_reader *reader)

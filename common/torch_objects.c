@@ -295,15 +295,6 @@ bool torch_next_pair(const struct pickle_value *dict, size_t *at, struct pickle_
     return pair_at(set, true, (*at)++ - n_given, key, value);
 }
 
-struct pickle_value *torch_get(const struct pickle_value *dict, const char *key)
-{
-    struct pickle_value *found, *value;
-    for (size_t at = 0; torch_next_pair(dict, &at, &found, &value);)
-        if (pickle_is_text(found, key))
-            return value;
-    return NULL;
-}
-
 const struct pickle_items *torch_elements(const struct pickle_value *list)
 {
     return list->kind == PICKLE_OBJECT ? &list->as.object->elements : &list->as.items;

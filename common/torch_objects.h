@@ -52,8 +52,6 @@ bool torch_storage(const struct pickle_value *persistent, struct torch_storage *
 /* The keys and values of a TORCH_DICT, one after another: begin with at 0. False after the last. */
 bool torch_next_pair(const struct pickle_value *dict, size_t *at, struct pickle_value **key,
                      struct pickle_value **value);
-/* The value of a key of a TORCH_DICT, or NULL. */
-struct pickle_value *torch_get(const struct pickle_value *dict, const char *key);
 /* The elements of a TORCH_LIST. */
 const struct pickle_items *torch_elements(const struct pickle_value *list);
 /* Whether a set, of any protocol, has this text in it. */

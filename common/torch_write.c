@@ -231,11 +231,11 @@ static void add_directory(struct strbuf *out, const struct archive *archive)
     add_u16(out, 0);
 }
 
-int archive_open(const struct archive *archive, struct error *err)
+int open_to_write(const char *path, struct error *err)
 {
-    int fd = open(archive->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0)
-        fail_errno(err, "%s: cannot write", archive->path);
+        fail_errno(err, "%s: cannot write", path);
     return fd;
 }
 
@@ -257,7 +257,7 @@ bool write_at(int fd, const void *bytes, size_t n, uint64_t offset, const char *
 
 bool archive_finish(struct archive *archive, struct error *err)
 {
-    int fd = archive_open(archive, err);
+    int fd = open_to_write(archive->path, err);
     bool ok = fd >= 0;
     struct strbuf header = {0};
     for (size_t i = 0; ok && i < archive->n && archive->entries[i].header_at < archive->tail_from; i++) {

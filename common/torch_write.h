@@ -36,10 +36,10 @@ void archive_free(struct archive *archive);
 size_t archive_add(struct archive *archive, const char *name, uint64_t size);
 /* Adds a small entry that the archive itself will write. */
 void archive_put(struct archive *archive, const char *name, const void *bytes, size_t n);
-/* The file's descriptor, opened for writing, made if it is not there; -1 on failure. */
-int archive_open(const struct archive *archive, struct error *err);
 /* Writes local headers, small entries and the central directory. The archive has no entries any more then. */
 bool archive_finish(struct archive *archive, struct error *err);
+/* A descriptor for writing into the file, which is made if it is not there; -1 after filling err. */
+int open_to_write(const char *path, struct error *err);
 /* pwrite(2) of all n bytes. path is for messages. */
 bool write_at(int fd, const void *bytes, size_t n, uint64_t offset, const char *path, struct error *err);
 

@@ -125,3 +125,11 @@ peaks_below() { # MiB
     ckpt-unpack m | measured ckpt-sum >/dev/null
     peaks_below 64
 }
+
+@test "the benchmark runs, and shows both directions beside cp" {
+    BUILD=$(dirname "$(command -v ckpt-ls)") "$TESTS/../scripts/bench.sh" --rounds 1 --threads 1 --size 0.05 --memory "" \
+        --disk "$BATS_TEST_TMPDIR" >table
+    grep -qE '^disk +HF -> NxDT xser.* MiB$' table
+    grep -qE '^disk +NxDT -> HF checkpoint.pt.* MiB$' table
+    (($(grep -c 'cp -r of that' table) == 4))
+}
