@@ -77,7 +77,7 @@ bench: ## speed and memory, beside cp and curl
 	scripts/setup.sh build bench
 	+$(BUILD_ALL)
 	BUILD=$(abspath $(BUILD)) scripts/bench.sh
-	if [ -e scripts/bench-fetch.sh ]; then BUILD=$(abspath $(BUILD)) scripts/bench-fetch.sh; fi
+	BUILD=$(abspath $(BUILD)) scripts/bench-fetch.sh
 
 fuzz: ## every fuzz target of tests/fuzz for a minute (SECONDS_EACH=)
 	scripts/setup.sh build fuzz

@@ -39,6 +39,8 @@ while (($# > 0)); do
 done
 
 root=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source-path=SCRIPTDIR source=measure.sh
+. "$root/scripts/measure.sh"
 PATH=$(cd "$root" && realpath "${BUILD:-build}"):$PATH
 for needed in ckpt-unpack /usr/bin/time python3; do
     command -v "$needed" >/dev/null || { echo "$program: $needed is not there (make; apt install time)" >&2 && exit 1; }
@@ -82,17 +84,6 @@ check_room() { # directory: ends the program when three times the size does not 
 
 # ---- measuring ----
 
-# Equal conditions: nothing is still to be written, and as much memory as will be needed has just been in use. In a
-# virtual machine memory that has long been free comes from the host page by page, which costs several times the
-# copy; whoever is measured first would pay for that.
-settle() {
-    [[ $place == memory ]] || sync -f "$work"
-    awk -v bytes="$(<"$results/bytes")" '/^MemAvailable/ {
-        room = $2 * 1024 - 2e9
-        printf "%.0f\n", bytes < room ? bytes : room < 0 ? 0 : room
-    }' /proc/meminfo | python3 -c 'b"\1" * int(input())'
-}
-
 seconds_since() { # an EPOCHREALTIME
     awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.3f", b - a }'
 }
@@ -112,7 +103,7 @@ record() { # name, begin: adds what has been measured since the last time
 
 to_nxdt() { # threads
     local name=to_nxdt.$1 begin
-    settle
+    settle "$work" "$(<"$results/bytes")"
     begin=$EPOCHREALTIME
     stage ckpt-unpack hf | stage ckpt-shard --tp-size 8 --pp-size 4 --qkv-linear |
         stage ckpt-fuse-qkv --fuse-qkv | stage ckpt-pack-xser --jobs "$1" nxdt
@@ -121,7 +112,7 @@ to_nxdt() { # threads
 
 to_hf() { # threads
     local name=to_hf.$1 begin
-    settle
+    settle "$work" "$(<"$results/bytes")"
     begin=$EPOCHREALTIME
     stage ckpt-unpack nxdt | stage ckpt-split-qkv --config hf/config.json |
         stage ckpt-merge | stage ckpt-pack-pt --jobs "$1" back/checkpoint.pt
@@ -131,7 +122,7 @@ to_hf() { # threads
 copy() { # name, directory, whether with a flush
     local begin
     rm -rf copy
-    settle
+    settle "$work" "$(<"$results/bytes")"
     begin=$EPOCHREALTIME
     stage cp -r "$2" copy
     [[ $3 == no ]] || stage sync -f copy
@@ -179,15 +170,11 @@ measure_place() { # memory or disk, directory
 # ---- the table ----
 
 median() { # name, time or cpu
-    grep . "$results/$place.$1.$2" | sort -n | awk '{ v[NR] = $1 } END { printf "%.2f", NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
+    grep . "$results/$place.$1.$2" | median_of
 }
 
 best() { # name
     grep . "$results/$place.$1.time" | sort -n | awk 'NR == 1 { printf "%.2f", $1 }'
-}
-
-ratio() {
-    awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'
 }
 
 print_row() { # where, what, threads, median, best, median / cp, median / cp and flush, processor time, peak memory

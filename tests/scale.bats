@@ -133,3 +133,11 @@ peaks_below() { # MiB
     grep -qE '^disk +NxDT -> HF checkpoint.pt.* MiB$' table
     (($(grep -c 'cp -r of that' table) == 4))
 }
+
+@test "the benchmark of hf-fetch runs, and shows it beside curl" {
+    BUILD=$(dirname "$(command -v hf-fetch)") "$TESTS/../scripts/bench-fetch.sh" --rounds 1 --size 3 --memory "" \
+        --disk "$BATS_TEST_TMPDIR" >table
+    grep -qE '^curl \(no digest\) .* 1\.00 .* MiB$' table
+    grep -qE '^hf-fetch  .* MiB$' table
+    grep -qE '^hf-fetch --jobs 1 .* MiB$' table
+}
