@@ -4,7 +4,7 @@ PREFIX   ?= /usr/local
 BUILD    ?= build
 CFLAGS   ?= -O2 -g
 WARNINGS ?= -Wall -Wextra -Wshadow -Wconversion -Werror
-LIBS      = -larchive -lyajl -lyaml -lzstd -ldeflate -lz -lcrypto -lpthread
+LIBS      = -larchive -lyajl -lyaml -lzstd -ldeflate -lz -lcrypto -lm -lpthread
 COMPILE   = $(CC) -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DVERSION='"$(VERSION)"' -pthread -Icommon \
             $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
 SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all

@@ -25,11 +25,16 @@ const char *fail_program(void)
     return program;
 }
 
-static void print_line(const char *kind, char *text)
+void make_printable(char *text)
 {
     for (char *c = text; *c; c++)
         if ((unsigned char)*c < ' ' || *c == 127)
             *c = '?';
+}
+
+static void print_line(const char *kind, char *text)
+{
+    make_printable(text);
     fprintf(stderr, "%s: %s%s\n", program, kind, text);
 }
 

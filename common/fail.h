@@ -19,6 +19,9 @@ struct error {
 void fail_set_program(const char *argv0);
 const char *fail_program(void);
 
+/* Replaces control characters by '?': names come from strangers, and would move a terminal's cursor. */
+void make_printable(char *text);
+
 /* Fills *err and returns false, so that a library function can `return fail(err, "…", …)`. */
 bool fail(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -52,11 +52,16 @@ static bool still_the_same(const struct source *source, int fd, struct error *er
                     "%s: is not the file that the stream refers to (another one is in its place, or this is "
                     "another machine); run again, or use ckpt-unpack --inline",
                     source->path);
-    if (source->size != (uint64_t)st.st_size || source->mtime != mtime)
+    if (source->size != (uint64_t)st.st_size)
         return fail(err,
                     "%s: changed while it was being converted (%llu bytes, was %llu); run again, or use "
                     "ckpt-unpack --inline",
                     source->path, (unsigned long long)st.st_size, (unsigned long long)source->size);
+    if (source->mtime != mtime)
+        return fail(err,
+                    "%s: changed while it was being converted (it has another modification time); run again, "
+                    "or use ckpt-unpack --inline",
+                    source->path);
     return true;
 }
 
@@ -325,6 +330,14 @@ bool materialize(struct materializer *m, const struct tensor *tensor, uint64_t b
                  bool (*consume)(void *context, const unsigned char *bytes, size_t n, struct error *err),
                  void *context, struct error *err)
 {
+    const unsigned char *memory = tensor_memory(tensor);
+    for (uint64_t done = 0; memory && done < length; done += MATERIALIZE_BLOCK) {
+        uint64_t n = length - done < MATERIALIZE_BLOCK ? length - done : MATERIALIZE_BLOCK;
+        if (!consume(context, memory + begin + done, (size_t)n, err))
+            return false;
+    }
+    if (memory)
+        return true;
     size_t size = dtype_size(tensor->dtype);
     uint64_t index = begin / size, rest = length / size;
     while (rest > 0) {
@@ -338,23 +351,46 @@ bool materialize(struct materializer *m, const struct tensor *tensor, uint64_t b
     return true;
 }
 
-bool materialize_equal(struct materializer *m, const struct tensor *a, const struct tensor *b, bool *equal,
-                       struct error *err)
+bool materialize_pair(struct materializer *m, const struct tensor *a, const struct tensor *b,
+                      bool (*consume)(void *context, uint64_t first, const unsigned char *of_a,
+                                      const unsigned char *of_b, size_t n),
+                      void *context, struct error *err)
 {
     size_t size = dtype_size(a->dtype);
     uint64_t total = tensor_elements(a), at_once = MATERIALIZE_BLOCK / size;
-    *equal = true;
-    if (tensor_same_view(a, b))
-        return true;
+    bool more = true;
     if (!m->other)
         m->other = xmalloc(MATERIALIZE_BLOCK);
-    for (uint64_t done = 0; done < total && *equal; done += at_once) {
+    for (uint64_t done = 0; done < total && more; done += at_once) {
         uint64_t n = total - done < at_once ? total - done : at_once;
         if (!fill(m, a, done, n, m->block, err) || !fill(m, b, done, n, m->other, err))
             return false;
-        *equal = memcmp(m->block, m->other, (size_t)n * size) == 0;
+        more = consume(context, done, m->block, m->other, (size_t)n);
     }
     return true;
+}
+
+struct comparison {
+    bool equal;
+    size_t size; /* bytes an element */
+};
+
+static bool compare_block(void *context, uint64_t first, const unsigned char *of_a, const unsigned char *of_b,
+                          size_t n)
+{
+    struct comparison *comparison = context;
+    (void)first;
+    comparison->equal = memcmp(of_a, of_b, n * comparison->size) == 0;
+    return comparison->equal;
+}
+
+bool materialize_equal(struct materializer *m, const struct tensor *a, const struct tensor *b, bool *equal,
+                       struct error *err)
+{
+    struct comparison comparison = {true, dtype_size(a->dtype)};
+    bool ok = tensor_same_view(a, b) || materialize_pair(m, a, b, compare_block, &comparison, err);
+    *equal = comparison.equal;
+    return ok;
 }
 
 static bool hash_block(void *context, const unsigned char *bytes, size_t n, struct error *err)

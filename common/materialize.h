@@ -24,6 +24,13 @@ bool materialize(struct materializer *m, const struct tensor *tensor, uint64_t b
                  bool (*consume)(void *context, const unsigned char *bytes, size_t n, struct error *err),
                  void *context, struct error *err);
 
+/* The elements of two tensors of the same shape and dtype side by side, row-major, in blocks of n from
+ * element `first` on. consume returns false when it needs no more. */
+bool materialize_pair(struct materializer *m, const struct tensor *a, const struct tensor *b,
+                      bool (*consume)(void *context, uint64_t first, const unsigned char *of_a,
+                                      const unsigned char *of_b, size_t n),
+                      void *context, struct error *err);
+
 /* Whether two tensors of the same shape and dtype hold the same bytes. */
 bool materialize_equal(struct materializer *m, const struct tensor *a, const struct tensor *b, bool *equal,
                        struct error *err);

@@ -346,7 +346,12 @@ static struct tensor *read_inline(struct stream_reader *reader, enum dtype dtype
              (unsigned long long)bytes);
         return NULL;
     }
-    void *memory = xmalloc((size_t)length + 1);
+    void *memory = malloc((size_t)length + 1);
+    if (!memory) {
+        fail(err, "its %llu bytes came inline and do not fit into memory; make the stream by reference",
+             (unsigned long long)length);
+        return NULL;
+    }
     need_input(reader, memory, (size_t)length);
     struct source *source = source_of_memory(memory, length);
     struct tensor *tensor = tensor_view(source, 0, dtype, n_dims, shape, NULL, err);

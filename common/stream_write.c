@@ -6,6 +6,7 @@
 #include "stream_format.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -37,7 +38,8 @@ void stream_boot_id(char id[64])
 }
 
 static struct {
-    bool declared, begun, in_data, inline_mode;
+    bool declared, begun, inline_mode;
+    uint64_t data_left; /* bytes of a tensor's data that are still to come */
     struct strbuf json;
     uint64_t tensors, bytes;
     struct materializer *materializer;
@@ -73,13 +75,29 @@ static bool write_begin(void)
     return write_all(STREAM_MAGIC, 8) && write_all(version, sizeof version);
 }
 
-/* Tells the next program that this one has failed and said why. Inside a tensor's data there is no place for
- * that. */
+/* Fills up the tensor whose data could not all be had; no reader uses it, for the frame behind it says so. */
+static bool write_filling(void)
+{
+    static const unsigned char zeros[64 << 10];
+    struct stat st;
+    if (out.data_left > 0 && !(fstat(STDOUT_FILENO, &st) == 0 && S_ISFIFO(st.st_mode)))
+        return false; /* a saved stream is cut, and that is as clear */
+    while (out.data_left > 0) {
+        size_t n = out.data_left < sizeof zeros ? (size_t)out.data_left : sizeof zeros;
+        if (!write_all(zeros, n))
+            return false;
+        out.data_left -= n;
+    }
+    return true;
+}
+
+/* Tells the next program that this one has failed and said why. */
 static void write_failure(void)
 {
-    if (!out.declared || out.in_data || isatty(STDOUT_FILENO))
+    if (!out.declared || isatty(STDOUT_FILENO))
         return;
-    if ((out.begun || write_begin()) && write_frame("FAIL", "{}", 2, 0))
+    signal(SIGPIPE, SIG_IGN); /* the exit status is that of the failure, also when nobody reads any more */
+    if ((out.begun || write_begin()) && write_filling() && write_frame("FAIL", "{}", 2, 0))
         fflush(stdout);
     out.declared = false;
 }
@@ -232,6 +250,7 @@ static bool write_block(void *context, const unsigned char *bytes, size_t n, str
     (void)context;
     (void)err;
     must_write(bytes, n);
+    out.data_left -= n;
     progress_add(n);
     return true;
 }
@@ -241,11 +260,10 @@ static void write_data(const struct record *record)
     struct error err;
     if (!out.materializer)
         out.materializer = materializer_new(1);
-    out.in_data = true;
+    out.data_left = tensor_bytes(record->tensor);
     if (!materialize(out.materializer, record->tensor, 0, tensor_bytes(record->tensor), write_block, NULL,
                      &err))
         die_error(&err);
-    out.in_data = false;
 }
 
 void stream_write(const struct record *record)

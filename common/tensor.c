@@ -352,6 +352,19 @@ bool tensor_in_memory(const struct tensor *tensor)
     return tensor->source && tensor->source->memory;
 }
 
+const unsigned char *tensor_memory(const struct tensor *tensor)
+{
+    uint64_t step = 1;
+    if (tensor->kind != TENSOR_VIEW || !tensor->source->memory)
+        return NULL;
+    for (unsigned i = tensor->n_dims; i-- > 0;) {
+        if (tensor->strides[i] != step && tensor->shape[i] > 1)
+            return NULL;
+        step *= tensor->shape[i];
+    }
+    return (const unsigned char *)tensor->source->memory + tensor->offset;
+}
+
 void tensor_shape_text(const struct tensor *tensor, char *text, size_t size)
 {
     size_t used = (size_t)snprintf(text, size, "[");

@@ -75,6 +75,8 @@ uint64_t tensor_bytes(const struct tensor *tensor);
 bool tensor_same_view(const struct tensor *a, const struct tensor *b);
 /* Whether any of the tensor's bytes are in memory, so that it cannot travel by reference. */
 bool tensor_in_memory(const struct tensor *tensor);
+/* Where the tensor's bytes are when they are in memory, row-major and without gaps; otherwise NULL. */
+const unsigned char *tensor_memory(const struct tensor *tensor);
 /* "[32,64]" */
 void tensor_shape_text(const struct tensor *tensor, char *text, size_t size);
 

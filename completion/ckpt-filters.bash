@@ -50,5 +50,5 @@ _ckpt_filters() {
     fi
 }
 
-complete -F _ckpt_filters checkpoint_converter.sh ckpt-config ckpt-fuse-qkv ckpt-ls ckpt-merge ckpt-pack-pt \
-    ckpt-pack-safetensors ckpt-pack-xser ckpt-rename ckpt-shard ckpt-split-qkv ckpt-sum ckpt-unpack hf-fetch
+complete -F _ckpt_filters checkpoint_converter.sh ckpt-config ckpt-diff ckpt-fuse-qkv ckpt-ls ckpt-merge \
+    ckpt-pack-pt ckpt-pack-safetensors ckpt-pack-xser ckpt-rename ckpt-shard ckpt-split-qkv ckpt-sum ckpt-unpack hf-fetch

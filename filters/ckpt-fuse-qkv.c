@@ -137,10 +137,13 @@ static void check_complete(const struct fuser *f)
     if (f->n == 0)
         return;
     const struct pending *p = &f->pending[0];
-    for (unsigned i = 0; i < part_count(p->fusion); i++)
-        if (!p->parts[i])
-            die(EXIT_DATA, "%s%s: is missing, so %s cannot be made", p->prefix, p->fusion->parts[i],
-                p->fusion->fused);
+    unsigned here = 0, missing = 0;
+    while (!p->parts[here])
+        here++;
+    while (p->parts[missing])
+        missing++;
+    die(EXIT_DATA, "%s%s: is missing for %s, or %s is there twice", p->prefix, p->fusion->parts[missing],
+        p->fusion->fused, p->fusion->parts[here]);
 }
 
 static void settle_options(struct fuser *f)

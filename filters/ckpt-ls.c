@@ -68,13 +68,10 @@ static void print_table(struct table *table, int columns)
     free(table->rows);
 }
 
-/* Names come from strangers: what would move a terminal's cursor is shown as '?'. */
 static char *printable(const char *text)
 {
     char *copy = xstrdup(text);
-    for (char *c = copy; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 127)
-            *c = '?';
+    make_printable(copy);
     return copy;
 }
 

@@ -126,6 +126,14 @@ peaks_below() { # MiB
     peaks_below 64
 }
 
+@test "comparing large checkpoints needs no memory for them" {
+    memory_counts
+    model m --sparse --hidden 2048 --intermediate 8192 --heads 32 --kv 8 --vocab 32000 --layers 1 # 0.4 GB
+    cp -r --sparse=always m n
+    ckpt-unpack m | measured ckpt-diff n
+    peaks_below 64
+}
+
 @test "the benchmark runs, and shows both directions beside cp" {
     BUILD=$(dirname "$(command -v ckpt-ls)") "$TESTS/../scripts/bench.sh" --rounds 1 --threads 1 --size 0.05 --memory "" \
         --disk "$BATS_TEST_TMPDIR" >table

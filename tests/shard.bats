@@ -471,7 +471,7 @@ torch.save(state, path)'
 
 @test "q, k or v that is missing cannot be fused" {
     model m --without layers.1.self_attn.k_proj
-    fails_with_one_line 1 'layers.1.self_attn.k_proj.weight: is missing, so self_attn.qkv_proj.weight_qkv' \
+    fails_with_one_line 1 'layers.1.self_attn.k_proj.weight: is missing for self_attn.qkv_proj.weight_qkv' \
         "ckpt-unpack m | ckpt-shard -t 1 --qkv-linear | ckpt-fuse-qkv --fuse-qkv | ckpt-pack-pt out"
     nothing_at out
     model g --heads 4 --kv 2

@@ -125,6 +125,16 @@ check_cuts() { # stream, step of ckpt-ls, step of ckpt-pack-pt
     nothing_at out
 }
 
+@test "when a program fails inside a tensor's data, there is one line" {
+    model m --hidden 256 --vocab 2000
+    ckpt-unpack --by-reference m >stream
+    touch m/*.safetensors
+    fails_with_one_line 1 'ckpt-shard: .*changed while' \
+        "cat stream | ckpt-shard --tp-size 2 --inline | ckpt-fuse-qkv | ckpt-pack-xser out"
+    nothing_at out
+    fails_with_one_line 1 'ckpt-shard: .*changed while' "cat stream | ckpt-shard --tp-size 2 --inline | head -c 5000"
+}
+
 @test "when the last program fails, there is one line, also inline" {
     model m --hidden 256 --vocab 2000
     mkdir out
