@@ -8,4 +8,8 @@ enum { STREAM_VERSION = 1, STREAM_FRAME_HEADER = 16 };
 /* Which boot of which machine this is: files are only the same files within it (proc(5), random/boot_id). */
 void stream_boot_id(char id[64]);
 
+/* Lets a pipe hold 1 MiB, as much as any user may ask for (pipe(7)), where it can be had: tensors' bytes then
+ * cross it with a sixteenth of the switches between the programs. */
+void stream_widen_pipe(int fd);
+
 #endif

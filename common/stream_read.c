@@ -37,6 +37,7 @@ struct stream_reader {
     size_t n_files, files_capacity;
     uint64_t tensors, bytes;
     bool sharded;
+    bool wide; /* the pipe was made wide */
 };
 
 static const char damaged[] = "the stream on standard input is damaged";
@@ -346,14 +347,16 @@ static struct tensor *read_inline(struct stream_reader *reader, enum dtype dtype
              (unsigned long long)bytes);
         return NULL;
     }
-    void *memory = malloc((size_t)length + 1);
-    if (!memory) {
+    struct source *source = source_in_memory(length);
+    if (!source) {
         fail(err, "its %llu bytes came inline and do not fit into memory; make the stream by reference",
              (unsigned long long)length);
         return NULL;
     }
-    need_input(reader, memory, (size_t)length);
-    struct source *source = source_of_memory(memory, length);
+    if (!reader->wide) /* whoever writes it may be another program, such as zstd */
+        stream_widen_pipe(reader->fd);
+    reader->wide = true;
+    need_input(reader, source->memory, (size_t)length);
     struct tensor *tensor = tensor_view(source, 0, dtype, n_dims, shape, NULL, err);
     source_free(source);
     return tensor;

@@ -6,6 +6,7 @@
 #include "stream_format.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,13 @@ void stream_boot_id(char id[64])
     id[strcspn(id, "\n")] = '\0';
     if (file)
         fclose(file);
+}
+
+void stream_widen_pipe(int fd)
+{
+    enum { WIDE = 1 << 20 };
+    if (fcntl(fd, F_GETPIPE_SZ) < WIDE)
+        fcntl(fd, F_SETPIPE_SZ, WIDE);
 }
 
 static struct {
@@ -258,8 +266,10 @@ static bool write_block(void *context, const unsigned char *bytes, size_t n, str
 static void write_data(const struct record *record)
 {
     struct error err;
-    if (!out.materializer)
+    if (!out.materializer) {
+        stream_widen_pipe(STDOUT_FILENO);
         out.materializer = materializer_new(1);
+    }
     out.data_left = tensor_bytes(record->tensor);
     if (!materialize(out.materializer, record->tensor, 0, tensor_bytes(record->tensor), write_block, NULL,
                      &err))

@@ -27,12 +27,59 @@ struct source *source_of_file(const char *path, struct error *err)
     return source;
 }
 
-struct source *source_of_memory(void *memory, uint64_t size)
+/* The memory of the last large source that was freed. The next one is often of the same size, and memory that
+ * comes anew from the system costs about as much as copying into it. */
+static struct {
+    unsigned char *memory;
+    uint64_t size;
+} spare;
+enum { LARGE = 16 << 20 };
+
+static void drop_spare(void)
 {
+    free(spare.memory);
+    spare.memory = NULL;
+    spare.size = 0;
+}
+
+/* Takes the spare memory if it is not more than twice as large as needed. It is no longer kept when another
+ * large block is needed, so that it never adds to what the largest tensor takes. */
+static unsigned char *take_memory(uint64_t *size)
+{
+    unsigned char *memory = spare.memory;
+    if (*size >= LARGE && *size <= spare.size && spare.size / 2 <= *size) {
+        *size = spare.size;
+        spare.memory = NULL;
+        spare.size = 0;
+        return memory;
+    }
+    if (*size >= LARGE)
+        drop_spare();
+    return *size < SIZE_MAX ? malloc((size_t)*size + 1) : NULL;
+}
+
+static void leave_memory(unsigned char *memory, uint64_t size)
+{
+    if (!memory || size < LARGE) {
+        free(memory);
+        return;
+    }
+    drop_spare();
+    spare.memory = memory;
+    spare.size = size;
+}
+
+struct source *source_in_memory(uint64_t size)
+{
+    uint64_t capacity = size;
+    unsigned char *memory = take_memory(&capacity);
+    if (!memory)
+        return NULL;
     struct source *source = xcalloc(1, sizeof *source);
     source->references = 1;
     source->memory = memory;
     source->size = size;
+    source->capacity = capacity;
     return source;
 }
 
@@ -47,7 +94,7 @@ void source_free(struct source *source)
     if (!source || --source->references > 0)
         return;
     free(source->path);
-    free(source->memory);
+    leave_memory(source->memory, source->capacity);
     free(source);
 }
 

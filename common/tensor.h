@@ -25,14 +25,15 @@ struct source {
     char *path; /* absolute; NULL for memory */
     uint64_t device, inode, size;
     int64_t mtime;         /* nanoseconds */
-    unsigned char *memory; /* owned (malloc) */
+    unsigned char *memory; /* owned */
+    uint64_t capacity;     /* bytes of memory, at least size */
     uint64_t stream_id;    /* the stream writer's number for it, 0 = none yet */
 };
 
 /* The file's present state. path is made absolute (no symbolic links). */
 struct source *source_of_file(const char *path, struct error *err);
-/* Takes over memory, which came from malloc. */
-struct source *source_of_memory(void *memory, uint64_t size);
+/* Memory for size bytes, which the caller fills before anyone reads them; NULL when there is not so much. */
+struct source *source_in_memory(uint64_t size);
 struct source *source_keep(struct source *source);
 void source_free(struct source *source);
 

@@ -12,8 +12,8 @@ differ() {
 
 # Two files, a and b, that each have a tensor x of a dtype and shape.
 numbers() { # dtype, shape, values of a, values of b
-    python3 "$TESTS/numbers.py" a.safetensors x "$1" "$2" "$3"
-    python3 "$TESTS/numbers.py" b.safetensors x "$1" "$2" "$4"
+    python3 "$TESTS/make_numbers.py" a.safetensors x "$1" "$2" "$3"
+    python3 "$TESTS/make_numbers.py" b.safetensors x "$1" "$2" "$4"
 }
 a_against_b="ckpt-unpack a.safetensors | ckpt-diff b.safetensors"
 
@@ -103,8 +103,8 @@ model.layers.0.mlp.up_proj.weight: bfloat16 [64,32] and bfloat16 [48,32]
 }
 
 @test "scalars and tensors without elements are compared" {
-    python3 "$TESTS/numbers.py" a.safetensors x F32 '' 3 none F32 0,4 ''
-    python3 "$TESTS/numbers.py" b.safetensors x F32 '' 4 none F32 0,5 ''
+    python3 "$TESTS/make_numbers.py" a.safetensors x F32 '' 3 none F32 0,4 ''
+    python3 "$TESTS/make_numbers.py" b.safetensors x F32 '' 4 none F32 0,5 ''
     differ 1 $'none: float32 [0,4] and float32 [0,5]\nx: 1 of 1 elements differ, first []: 3 and 4; largest difference 1\n' \
         "$a_against_b"
     differ 0 '' "ckpt-unpack a.safetensors | ckpt-diff a.safetensors"

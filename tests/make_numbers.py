@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes a safetensors file with given numbers: numbers.py FILE [NAME DTYPE SHAPE VALUES]..., SHAPE as in "2,3"."""
+"""Writes a safetensors file with given numbers: make_numbers.py FILE [NAME DTYPE SHAPE VALUES]..., SHAPE as in "2,3"."""
 
 import json
 import struct
