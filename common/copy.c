@@ -96,8 +96,6 @@ static void copy_piece(struct materializer *m, const char *path, uint64_t at, co
                         SYNC_FILE_RANGE_WRITE);
     if (ok && close(sink.fd) != 0)
         ok = fail_errno(&err, "%s: cannot write", path);
-    if (!ok && output_is_stopping())
-        pthread_exit(NULL); /* another thread has said why */
     if (!ok)
         die_error(&err);
     *crc = sink.crc;
@@ -185,7 +183,7 @@ static void *work(void *context)
         copy_piece(m, payload->file->path, payload->at, payload->tensor, piece, &payload->crcs[piece]);
         piece_done(payload);
     }
-    if (!materializer_finish(m, &err) && !output_is_stopping())
+    if (!materializer_finish(m, &err))
         die_error(&err);
     return NULL;
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@ static const char *program = "ckpt-filters";
 bool fail_quiet;
 static void (*cleanups[8])(void);
 static int n_cleanups;
-static pthread_mutex_t failing = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t end = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 
 void fail_set_program(const char *argv0)
 {
@@ -72,12 +73,27 @@ void fail_run_cleanups(void)
         cleanups[--n_cleanups]();
 }
 
-_Noreturn void die_silently(int status)
+void fail_hold(void)
 {
-    pthread_mutex_lock(&failing); /* the first failing thread ends the program; others wait for that */
+    pthread_mutex_lock(&end);
+}
+
+void fail_release(void)
+{
+    pthread_mutex_unlock(&end);
+}
+
+static _Noreturn void finish(int status)
+{
     fail_run_cleanups();
     fflush(stderr);
     _exit(status);
+}
+
+_Noreturn void die_silently(int status)
+{
+    fail_hold();
+    finish(status);
 }
 
 _Noreturn void die(int status, const char *format, ...)
@@ -87,11 +103,10 @@ _Noreturn void die(int status, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    pthread_mutex_lock(&failing);
+    fail_hold();
+    signal(SIGPIPE, SIG_IGN); /* nobody may be reading the message, or the stream that ends now */
     print_line("", text);
-    fail_run_cleanups();
-    fflush(stderr);
-    _exit(status);
+    finish(status);
 }
 
 _Noreturn void die_error(const struct error *err)

@@ -42,7 +42,13 @@ extern bool fail_quiet;
 /* Registers a function to run (last registered first) when the program fails. At most 8. */
 void fail_cleanup(void (*cleanup)(void));
 
-/* Runs what fail_cleanup() registered, once; for signal handling. */
+/* Runs what fail_cleanup() registered, once. The caller holds the end of the program: */
 void fail_run_cleanups(void);
+
+/* The first thread that fails ends the program, and all others wait for that. A thread that holds the end
+ * does what must not be interrupted by it; a signal ends the program only when nobody holds it. Holds may be
+ * nested. */
+void fail_hold(void);
+void fail_release(void);
 
 #endif

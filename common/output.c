@@ -47,10 +47,11 @@ const struct option_spec output_options[] = {
 /* What has been made and must go when the program fails. */
 static struct {
     char *target, *staging;
-    char *made_parent; /* the topmost directory above the target that had to be made */
+    char **made; /* directories above the target that had to be made, topmost first */
+    size_t n_made, made_capacity;
     const char *const *entries;
-    bool in_place; /* the target was there: staging is inside it */
-    bool is_file;
+    bool in_place;    /* the target was there: staging is inside it */
+    bool may_replace; /* a file that is there */
 } output;
 static _Atomic bool stopping;
 
@@ -61,13 +62,12 @@ bool output_is_stopping(void)
 
 const char *output_target(int argc, char **argv, int first)
 {
-    if (output_option && first == argc)
-        return output_option;
-    if (output_option || argc - first > 1)
+    const char *target = output_option ? output_option : argv[first];
+    if (argc - first > (output_option ? 0 : 1))
         usage_error("one output is all there can be, but got '%s' as well", argv[argc - 1]);
-    if (first == argc)
+    if (!target || !*target)
         usage_error("where to write is missing");
-    return argv[first];
+    return target;
 }
 
 unsigned output_jobs(void)
@@ -103,8 +103,9 @@ static void remove_output(void)
         if (lstat(output.staging, &st) == 0)
             usleep(10000);
     }
-    if (output.made_parent)
-        remove_tree(output.made_parent);
+    /* Other programs may have put something there meanwhile, and then it stays. */
+    while (output.n_made > 0 && rmdir(output.made[output.n_made - 1]) == 0)
+        output.n_made--;
 }
 
 static void *wait_for_signal(void *context)
@@ -113,6 +114,7 @@ static void *wait_for_signal(void *context)
     const sigset_t *set = context;
     if (sigwait(set, &signal_number) != 0)
         return NULL;
+    fail_hold(); /* for good */
     fail_run_cleanups();
     signal(signal_number, SIG_DFL);
     pthread_sigmask(SIG_UNBLOCK, set, NULL);
@@ -124,7 +126,9 @@ static void watch_signals(void)
 {
     static sigset_t set;
     pthread_t thread;
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU, SIGALRM, SIGUSR1, SIGUSR2};
+    signal(SIGPIPE, SIG_IGN); /* that nobody reads the messages is no reason to stop */
+    signal(SIGXFSZ, SIG_IGN); /* write() fails then, with EFBIG */
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         struct sigaction old;
@@ -152,7 +156,7 @@ static char *base_of(const char *path)
     return base;
 }
 
-/* mkdir -p, remembering the topmost directory that it made. */
+/* mkdir -p, remembering what it made. */
 static void make_parents(const char *directory)
 {
     struct stat st;
@@ -164,10 +168,22 @@ static void make_parents(const char *directory)
     char *parent = parent_of(directory);
     make_parents(parent);
     free(parent);
-    if (mkdir(directory, 0777) != 0 && errno != EEXIST)
+    if (mkdir(directory, 0777) == 0) {
+        GROW(output.made, output.n_made, output.made_capacity);
+        output.made[output.n_made++] = xstrdup(directory);
+    } else if (errno != EEXIST) {
         die(EXIT_DATA, "%s: cannot make the directory: %s", directory, strerror(errno));
-    if (!output.made_parent)
-        output.made_parent = xstrdup(directory);
+    }
+}
+
+/* A hidden name beside the target, for mkstemp() or mkdtemp(). Names have at most 255 bytes (NAME_MAX). */
+static char *staging_name(const char *target)
+{
+    char *parent = parent_of(target), *base = base_of(target);
+    char *name = xasprintf("%s/.%.200s.ckpt-XXXXXX", parent, base);
+    free(parent);
+    free(base);
+    return name;
 }
 
 static bool is_empty_directory(const char *path)
@@ -202,18 +218,16 @@ const char *output_begin_directory(const char *target, const char *const *entrie
     if (output.in_place && !force && !is_empty_directory(target))
         die(EXIT_DATA,
             "%s: is there and is not empty; remove it, or replace the checkpoint in it with --force", target);
-    char *parent = parent_of(target), *base = base_of(target), *name;
-    if (!output.in_place)
+    if (!output.in_place) {
+        char *parent = parent_of(target);
         make_parents(parent);
-    name = output.in_place ? xasprintf("%s/.ckpt-XXXXXX", target)
-                           : xasprintf("%s/.%s.ckpt-XXXXXX", parent, base);
+        free(parent);
+    }
+    char *name = output.in_place ? xasprintf("%s/.ckpt-XXXXXX", target) : staging_name(target);
     if (!mkdtemp(name))
-        die(EXIT_DATA, "%s: cannot make a directory for the output: %s", output.in_place ? target : parent,
-            strerror(errno));
+        die(EXIT_DATA, "%s: cannot make a directory for the output: %s", target, strerror(errno));
     output.staging = name;
     chmod(name, 0777 & ~current_umask());
-    free(parent);
-    free(base);
     return output.staging;
 }
 
@@ -228,7 +242,7 @@ const char *output_begin_file(const char *target)
     fail_cleanup(remove_output);
     watch_signals();
     output.target = xstrdup(target);
-    output.is_file = true;
+    output.may_replace = force;
     if (lstat(target, &st) == 0) {
         if (S_ISDIR(st.st_mode))
             die(EXIT_DATA, "%s: is a directory; give a file", target);
@@ -236,18 +250,17 @@ const char *output_begin_file(const char *target)
             die(EXIT_DATA, "%s: is not a regular file, and a checkpoint needs one", target);
         if (!force && st.st_size > 0)
             die(EXIT_DATA, "%s: is there already; remove it, or replace it with --force", target);
+        output.may_replace = true;
     }
-    char *parent = parent_of(target), *base = base_of(target);
+    char *parent = parent_of(target), *name = staging_name(target);
     make_parents(parent);
-    char *name = xasprintf("%s/.%s.ckpt-XXXXXX", parent, base);
+    free(parent);
     int fd = mkstemp(name);
     if (fd < 0)
-        die(EXIT_DATA, "%s: cannot make a file for the output: %s", parent, strerror(errno));
+        die(EXIT_DATA, "%s: cannot make a file for the output: %s", target, strerror(errno));
     output.staging = name;
     fchmod(fd, 0666 & ~current_umask());
     close(fd);
-    free(parent);
-    free(base);
     return output.staging;
 }
 
@@ -273,51 +286,101 @@ static void flush_to_disk(const char *path)
         die(EXIT_DATA, "%s: cannot write to the disk: %s", output.target, strerror(errno));
 }
 
-static void move(const char *from, const char *to)
+/* Something that is replaced in a target that was there. */
+struct replacement {
+    char *there, *made, *aside; /* in the target; the new one and the old one in the staging directory */
+    bool is_aside, is_placed;
+};
+
+/* The last entry says that the rest is complete, so the old one goes first and the new one comes last. */
+static bool replace(struct replacement *r, size_t n, struct error *err)
 {
-    if (rename(from, to) != 0)
-        die(EXIT_DATA, "%s: cannot rename to %s: %s", from, to, strerror(errno));
+    struct stat st;
+    for (size_t i = n; i-- > 0;) {
+        if (lstat(r[i].there, &st) != 0)
+            continue;
+        if (!force)
+            return fail(err, "%s: has come meanwhile; remove it, or replace it with --force", r[i].there);
+        if (rename(r[i].there, r[i].aside) != 0)
+            return fail_errno(err, "%s: cannot be replaced", r[i].there);
+        r[i].is_aside = true;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (lstat(r[i].made, &st) != 0) /* it was only to be removed */
+            continue;
+        if (rename(r[i].made, r[i].there) != 0)
+            return fail_errno(err, "%s: cannot rename %s to it", r[i].there, r[i].made);
+        r[i].is_placed = true;
+    }
+    return true;
 }
 
-/* Replaces the entries of a target that was there. The last entry says that the rest is complete, so the old
- * one goes first. What is replaced waits in the staging directory until everything new is in place. */
+static bool put_back(const struct replacement *r, size_t n)
+{
+    bool ok = true;
+    for (size_t i = n; i-- > 0;)
+        if (r[i].is_placed)
+            ok = rename(r[i].there, r[i].made) == 0 && ok;
+    for (size_t i = 0; i < n; i++)
+        if (r[i].is_aside)
+            ok = rename(r[i].aside, r[i].there) == 0 && ok;
+    return ok;
+}
+
+/* Replaces the entries of a target that was there, all of them or none. */
 static void publish_in_place(void)
 {
-    unsigned n = 0;
-    char *old = xasprintf("%s/old", output.staging);
-    output_directory(old);
+    struct error err;
+    size_t n = 0;
     while (output.entries[n])
         n++;
-    for (unsigned i = n; i-- > 0;) {
-        char *there = xasprintf("%s/%s", output.target, output.entries[i]),
-             *aside = xasprintf("%s/%s", old, output.entries[i]);
-        if (rename(there, aside) != 0 && errno != ENOENT)
-            die(EXIT_DATA, "%s: cannot be replaced: %s", there, strerror(errno));
-        free(there);
-        free(aside);
+    struct replacement *r = xcalloc(n, sizeof *r);
+    char *old = xasprintf("%s/old", output.staging);
+    output_directory(old);
+    for (size_t i = 0; i < n; i++) {
+        r[i].there = xasprintf("%s/%s", output.target, output.entries[i]);
+        r[i].made = xasprintf("%s/%s", output.staging, output.entries[i]);
+        r[i].aside = xasprintf("%s/%s", old, output.entries[i]);
     }
-    for (unsigned i = 0; i < n; i++) {
-        char *made = xasprintf("%s/%s", output.staging, output.entries[i]),
-             *there = xasprintf("%s/%s", output.target, output.entries[i]);
-        if (access(made, F_OK) == 0) /* else it is only to be removed */
-            move(made, there);
-        free(made);
-        free(there);
+    if (!replace(r, n, &err)) {
+        if (!put_back(r, n)) {
+            output.staging = NULL; /* it stays */
+            die(EXIT_DATA, "%s; what was replaced is in %s", err.message, old);
+        }
+        die_error(&err);
     }
+    for (size_t i = 0; i < n; i++) {
+        free(r[i].there);
+        free(r[i].made);
+        free(r[i].aside);
+    }
+    free(r);
     free(old);
     remove_tree(output.staging);
+}
+
+/* Gives the staging file or directory its name. A directory that is not empty is never replaced by rename(2).
+ */
+static void publish_new(void)
+{
+    unsigned flags = output.may_replace ? 0 : RENAME_NOREPLACE;
+    int failed = renameat2(AT_FDCWD, output.staging, AT_FDCWD, output.target, flags);
+    if (failed && flags && (errno == EINVAL || errno == ENOSYS)) /* some file systems cannot tell */
+        failed = rename(output.staging, output.target);
+    if (failed && (errno == EEXIST || errno == ENOTEMPTY))
+        die(EXIT_DATA, "%s: has come meanwhile; remove it, or replace it with --force", output.target);
+    if (failed)
+        die(EXIT_DATA, "%s: cannot rename %s to it: %s", output.target, output.staging, strerror(errno));
 }
 
 void output_publish(void)
 {
     flush_to_disk(output.staging);
+    fail_hold(); /* a signal comes before all this or after it */
     if (output.in_place)
         publish_in_place();
     else
-        move(output.staging, output.target);
-    free(output.staging);
-    free(output.made_parent);
-    output.staging = output.made_parent = NULL;
+        publish_new();
     char *parent = output.in_place ? xstrdup(output.target) : parent_of(output.target);
     int fd = open(parent, O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
@@ -325,8 +388,12 @@ void output_publish(void)
         close(fd);
     }
     free(parent);
+    free(output.staging);
     free(output.target);
-    output.target = NULL;
+    output.staging = output.target = NULL;
+    while (output.n_made > 0)
+        free(output.made[--output.n_made]);
+    fail_release();
 }
 
 void output_small_file(const char *path, const char *content)

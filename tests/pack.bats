@@ -98,6 +98,93 @@ need_memory() { # directory, GB: that much room in memory, or skips the test
     [[ -z $(find . -name '.*ckpt-*') ]]
 }
 
+rename_shim() { # makes the library that lets rename() fail, or skips the test
+    ! instrumented || skip "a preloaded library and AddressSanitizer exclude each other"
+    "${CC:-cc}" -shared -fPIC -o shim.so "$TESTS/rename_shim.c" -ldl
+}
+
+@test "--force puts the old checkpoint back when it cannot be replaced entirely" {
+    local n
+    rename_shim
+    model m
+    model other --layers 4 --hidden 64
+    xser other out
+    xser m new
+    cp -r out before
+    ckpt-unpack m | ckpt-shard --tp-size 2 --pp-size 2 | ckpt-fuse-qkv --by-reference >stream
+    for ((n = 1; n <= 6; n++)); do
+        fails_with_one_line 1 'out/(done|checkpoint|model): cannot' \
+            "LD_PRELOAD=./shim.so RENAME_FAIL=$n ckpt-pack-xser --force out <stream"
+        diff -r out before
+        [[ -z $(find . -name '.*ckpt-*') ]]
+    done
+    LD_PRELOAD=./shim.so RENAME_FAIL=7 ckpt-pack-xser --force out <stream
+    diff -r out new
+}
+
+@test "a signal comes before or after an old checkpoint is replaced, never between" {
+    local packer status signal
+    rename_shim
+    model m
+    model other --layers 4 --hidden 64
+    xser m new
+    ckpt-unpack m | ckpt-shard --tp-size 2 --pp-size 2 | ckpt-fuse-qkv --by-reference >stream
+    for signal in TERM HUP; do
+        rm -rf out
+        xser other out
+        LD_PRELOAD=./shim.so RENAME_MS=100 "$(command -v ckpt-pack-xser)" --force out <stream &
+        packer=$!
+        while [[ -e out/done ]]; do
+            kill -0 $packer
+        done
+        kill -$signal $packer
+        status=0
+        wait $packer || status=$?
+        ((status == 0 || status == 128 + $(kill -l $signal)))
+        diff -r out new
+        [[ -z $(find . -name '.*ckpt-*') ]]
+    done
+}
+
+@test "what has come to a new output meanwhile is not replaced without --force" {
+    model m
+    model other --layers 4
+    mkdir empty
+    ckpt-unpack --inline m >stream
+    ckpt-shard -t 1 <stream | ckpt-fuse-qkv >sharded
+    slowly() { # stream, program…: the program gets the stream's end when the file go is there
+        (head -c 1000 "$1" && until [[ -e go ]]; do sleep 0.02; done && tail -c +1001 "$1") | "${@:2}"
+    }
+    meanwhile() { # output, stream, program…
+        local status=0
+        slowly "${@:2}" "$1" 2>err &
+        sleep 0.3
+        if [[ $2 == stream ]]; then
+            ckpt-unpack other | "${@:3}" "$1"
+        else
+            ckpt-unpack other | ckpt-shard -t 1 | ckpt-fuse-qkv | "${@:3}" "$1"
+        fi
+        cp -r "$1" before
+        touch go
+        wait $! || status=$?
+        [[ $status == 1 && $(wc -l <err) == 1 ]]
+        grep -q 'has come meanwhile; remove it, or replace it with --force' err
+        diff -r "$1" before
+        [[ -z $(find . -name '.*ckpt-*') ]]
+        rm -rf before go
+    }
+    meanwhile m.pt stream ckpt-pack-pt
+    meanwhile safe stream ckpt-pack-safetensors
+    meanwhile nxdt sharded ckpt-pack-xser
+    slowly sharded ckpt-pack-xser empty 2>err &
+    sleep 0.3
+    mkdir empty/model
+    touch empty/model/precious go
+    ! wait $! || false
+    grep -q 'empty/model: has come meanwhile' err
+    [[ $(find empty -mindepth 1 | sort) == $'empty/model\nempty/model/precious' ]]
+}
+
 @test "a checkpoint can replace itself" {
     model m
     ckpt-unpack m | ckpt-pack-pt m.pt
@@ -125,8 +212,8 @@ need_memory() { # directory, GB: that much room in memory, or skips the test
     fails_with_one_line 2 'where to write is missing' "ckpt-pack-pt </dev/null"
     fails_with_one_line 2 'one output is all there can be' "ckpt-pack-pt a b </dev/null"
     fails_with_one_line 2 'one output is all there can be' "ckpt-pack-pt --output a b </dev/null"
-    fails_with_one_line 1 '' "ckpt-unpack m | ckpt-pack-pt ''"
-    fails_with_one_line 1 '' "ckpt-unpack m | ckpt-shard -t 1 | ckpt-pack-xser ''"
+    fails_with_one_line 2 'where to write is missing' "ckpt-pack-pt '' </dev/null"
+    fails_with_one_line 2 'where to write is missing' "ckpt-pack-xser --output '' </dev/null"
     [[ -z $(find . -name '*ckpt-*') ]]
 }
 
@@ -217,7 +304,7 @@ and line.pt"
     small_disk size=8m
     mkdir disk/empty
     mount -o remount,ro disk
-    fails_with_one_line 1 'disk: cannot make a file for the output: Read-only file system' "ckpt-unpack m | ckpt-pack-pt disk/out.pt"
+    fails_with_one_line 1 'disk/out.pt: cannot make a file for the output: Read-only file system' "ckpt-unpack m | ckpt-pack-pt disk/out.pt"
     fails_with_one_line 1 'Read-only file system' "ckpt-unpack m | ckpt-pack-pt disk/new/out.pt"
     fails_with_one_line 1 'Read-only file system' "ckpt-unpack m | ckpt-shard -t 1 | ckpt-pack-xser disk/out"
     fails_with_one_line 1 'Read-only file system' "ckpt-unpack m | ckpt-shard -t 1 | ckpt-pack-xser disk/empty"
@@ -236,7 +323,7 @@ and line.pt"
     $other ckpt-ls --version || skip "another user cannot run the programs"
     fails_with_one_line 1 'secret.safetensors: cannot open: Permission denied' \
         "$other ckpt-unpack $here/secret.safetensors | ckpt-ls"
-    fails_with_one_line 1 "$here: cannot make a file for the output: Permission denied" \
+    fails_with_one_line 1 "$here/out.pt: cannot make a file for the output: Permission denied" \
         "ckpt-unpack $here/m | $other ckpt-pack-pt $here/out.pt"
     fails_with_one_line 1 'mine: cannot open the directory: Permission denied' \
         "ckpt-unpack $here/m | ckpt-shard -t 1 | $other ckpt-pack-xser $here/mine"
@@ -285,6 +372,62 @@ interrupt() { # signal, packer, target: in the middle of the copy
     kill -HUP $packer
     wait $packer
     [[ -s out.pt ]]
+}
+
+@test "a signal at any moment leaves a whole checkpoint or none, and success means a whole one" {
+    local files packer status round
+    model m --layers 60 --heads 16 --kv 8 --hidden 64
+    ckpt-unpack m | ckpt-shard -t 16 -p 4 --qkv-linear -m 2 --hw-backend trn1 | ckpt-fuse-qkv --by-reference >stream
+    ckpt-pack-xser whole <stream
+    files=$(find whole -type f | wc -l)
+    for ((round = 0; round < 24; round++)); do
+        ckpt-pack-xser --jobs $((round % 3 + 1)) out <stream 2>err &
+        packer=$!
+        sleep "0.$(printf %03d $((20 + round * 13)))"
+        kill $packer 2>/dev/null || true
+        status=0
+        wait $packer || status=$?
+        [[ $status == 0 || $status == 143 ]]
+        if [[ -e out ]]; then
+            (($(find out -type f | wc -l) == files))
+        else
+            ((status == 143))
+        fi
+        [[ ! -s err && -z $(find . -name '.*ckpt-*') ]]
+        rm -rf out
+    done
+}
+
+@test "a packer that fails leaves what others have put beside its output" {
+    model m
+    ckpt-unpack --inline m >stream
+    (head -c 5000 stream && until [[ -e go ]]; do sleep 0.02; done) | ckpt-pack-pt new/parent/a.pt 2>err &
+    until [[ -e new/parent ]]; do sleep 0.02; done
+    ckpt-pack-pt new/b.pt <stream
+    touch go
+    ! wait $! || false
+    grep -q 'ends early' err
+    [[ $(find new -mindepth 1) == new/b.pt ]]
+    same <(sums new/b.pt) <(sums m)
+}
+
+@test "a limit of the file size and a closed standard error leave nothing behind" {
+    model m
+    ckpt-unpack --inline m >stream
+    fails_with_one_line 1 'cannot write: File too large' "ulimit -f 10; ckpt-pack-pt out.pt <stream"
+    nothing_at out.pt
+    head -c 5000 stream | (ckpt-pack-pt out.pt 2>&1 || echo $? >status) | true
+    until [[ -s status ]]; do sleep 0.02; done
+    [[ $(<status) == 1 ]]
+    nothing_at out.pt
+}
+
+@test "a name as long as names may be is no obstacle" {
+    local name
+    model m
+    name=$(printf 'x%.0s' {1..252}).pt
+    ckpt-unpack m | ckpt-pack-pt "$name"
+    same <(sums "$name") <(sums m)
 }
 
 # ---- what is written ----
