@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { CONFIG_LIMIT = 16 << 20 };
+
 uint32_t checkpoint_add_file(struct checkpoint *cp, char *path, struct rank rank)
 {
     GROW(cp->files, cp->n_files, cp->files_capacity);
@@ -96,31 +98,61 @@ static bool directory_open(struct checkpoint *cp, const char *path, const char *
     return ok;
 }
 
-static bool read_config(const char *directory, struct model_config *config)
+/* A config without heads is of another kind of model: *config stays unknown, and that is no error. */
+static bool parse_config(const char *path, struct model_config *config, struct error *err)
 {
-    struct error ignored;
-    char *path = xasprintf("%s/config.json", directory);
-    bool ok = access(path, R_OK) == 0 && config_read_json(path, config, &ignored);
-    if (!ok)
-        *config = (struct model_config){0};
-    free(path);
+    struct json_document doc;
+    if (!json_parse_file(&doc, path, CONFIG_LIMIT, err))
+        return false;
+    const struct json *heads = json_get(doc.root, "num_attention_heads");
+    bool other_kind = json_is(doc.root, JSON_OBJECT) && (!heads || json_is(heads, JSON_NULL));
+    bool ok = other_kind || config_from_json(doc.root, path, config, err);
+    json_free(&doc);
     return ok;
 }
 
-/* From the directory itself or the one that a file is in; for sharded checkpoints also from below and above:
- * it may stand in OUT or in OUT/model, whichever was given. */
+/* True when there is a file, which then decides: one that cannot be used must not send us on to another
+ * model's. */
+static bool read_config(const char *directory, struct model_config *config)
+{
+    struct error err;
+    char *path = xasprintf("%s/config.json", directory);
+    bool there = access(path, F_OK) == 0;
+    if (there && !parse_config(path, config, &err)) {
+        warning("%s; it is not used", err.message);
+        *config = (struct model_config){0};
+    }
+    free(path);
+    return there;
+}
+
+/* Whether a directory is the model/ in which NxDT has the rank files, whatever it was called by. */
+static bool is_named_model(const char *path)
+{
+    char *real = realpath(path, NULL);
+    bool yes = real && has_suffix(real, "/model");
+    free(real);
+    return yes;
+}
+
+/* From the directory itself or the one that a file is in. A sharded checkpoint is OUT/model: its config may
+ * stand there or in OUT, whichever was given. Above OUT there are other models. */
 static void find_config(struct checkpoint *cp, const char *path, bool directory)
 {
-    static const char *const places[] = {"", "/model", "/.."};
-    char *base = xstrdup(path), *slash = strrchr(base, '/');
-    if (!directory && slash)
-        slash[slash == base] = '\0';
-    bool found = false;
-    for (size_t i = 0; i < (cp->info.sharded ? sizeof places / sizeof *places : 1) && !found; i++) {
-        char *place = xasprintf("%s%s", directory || slash ? base : ".", places[i]);
-        found = read_config(place, &cp->info.config);
-        free(place);
+    const char *slash = strrchr(path, '/');
+    char *base = directory       ? xstrdup(path)
+                 : !slash        ? xstrdup(".")
+                 : slash == path ? xstrdup("/")
+                                 : xstrndup(path, (size_t)(slash - path));
+    char *inner = xasprintf("%s/model", base), *outer = xasprintf("%s/..", base);
+    if (!read_config(base, &cp->info.config) && cp->info.sharded) {
+        if (has_prefix(cp->files[0].path, inner)) /* the rank files are there */
+            read_config(inner, &cp->info.config);
+        else if (is_named_model(base))
+            read_config(outer, &cp->info.config);
     }
+    free(outer);
+    free(inner);
     free(base);
 }
 

@@ -54,6 +54,21 @@ static bool refuse_ambiguous(const struct names *prefixes, const char *path, str
     return false;
 }
 
+/* What trainers keep beside a model that has its names without a prefix. */
+static bool is_of_trainer(const char *name)
+{
+    static const char *const keys[] = {
+        "optimizer",    "optimizers",    "optimizer_state", "optimizer_states", "optimizer_state_dict",
+        "lr_scheduler", "lr_schedulers", "scheduler",       "schedulers",       "scaler",
+        "grad_scaler",  "rng_state",     "rng_states",      "cuda_rng_state",   "callbacks",
+        "loops"};
+    size_t length = strcspn(name, ".");
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strlen(keys[i]) == length && strncmp(keys[i], name, length) == 0)
+            return true;
+    return false;
+}
+
 /* Keeps the pieces whose names begin with the prefix, without it. */
 static void strip(struct checkpoint *cp, const char *prefix)
 {
@@ -62,7 +77,7 @@ static void strip(struct checkpoint *cp, const char *prefix)
     for (size_t i = 0; i < cp->n_pieces; i++) {
         struct piece piece = cp->pieces[i];
         const char *name = cp->names.text[piece.name];
-        if (!has_prefix(name, prefix)) {
+        if (length ? !has_prefix(name, prefix) : is_of_trainer(name)) {
             if (cp->n_left_out < LEFT_OUT_NAMES)
                 cp->left_out[cp->n_left_out] = xstrdup(name);
             cp->n_left_out++;
@@ -86,7 +101,7 @@ bool checkpoint_pick_model(struct checkpoint *cp, const char *path, struct error
     find_prefixes(&cp->names, &prefixes);
     if (prefixes.n > 1) {
         ok = refuse_ambiguous(&prefixes, path, err);
-    } else if (prefixes.n == 1 && *prefixes.text[0]) {
+    } else if (prefixes.n == 1) {
         strip(cp, prefixes.text[0]);
         checkpoint_count(cp);
     }

@@ -1,6 +1,7 @@
 #include "file_kind.h"
 
 #include "memory.h"
+#include "stream_format.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +16,8 @@ static const struct {
     const char *bytes, *what;
 } strangers[] = {
     {0, 26, "version https://git-lfs.gi", "a Git LFS pointer and not the file itself: run 'git lfs pull'"},
+    {0, 8, STREAM_MAGIC,
+     "a tensor stream and not a checkpoint: the filters behind ckpt-unpack read it with '<'"},
     {0, 9, "<!DOCTYPE", "an HTML page and not a checkpoint: the download went wrong"},
     {0, 9, "<!doctype", "an HTML page and not a checkpoint: the download went wrong"},
     {0, 5, "<html", "an HTML page and not a checkpoint: the download went wrong"},

@@ -3,6 +3,7 @@
 #include "fail.h"
 #include "memory.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -131,9 +132,9 @@ static void set_option(const struct option_spec *spec, char *argument)
 
 static void bad_option(int code, char **argv)
 {
-    /* getopt has moved past the offending word unless it is in the middle of a cluster of letters. */
+    /* getopt says which letter is wrong, or has moved past the offending long option. */
     const char *word = argv[optind - 1];
-    bool is_long = has_prefix(word, "--");
+    bool is_long = optopt == 0 || optopt >= LONG_HELP;
     if (code == ':' && is_long)
         usage_error("%s needs a value", word);
     else if (code == ':')
@@ -175,7 +176,9 @@ int options_parse(const struct program *program, int argc, char **argv)
                 printf("%s (ckpt-filters) %s\n", fail_program(), VERSION);
             else
                 print_help(program);
-            exit(fflush(stdout) == 0 ? 0 : EXIT_DATA);
+            if (fflush(stdout) != 0 || ferror(stdout))
+                die(EXIT_DATA, "cannot write to standard output: %s", strerror(errno));
+            exit(0);
         }
         if (code == '?' || code == ':')
             bad_option(code, argv);

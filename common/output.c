@@ -168,12 +168,14 @@ static void make_parents(const char *directory)
     char *parent = parent_of(directory);
     make_parents(parent);
     free(parent);
+    fail_hold();
     if (mkdir(directory, 0777) == 0) {
         GROW(output.made, output.n_made, output.made_capacity);
         output.made[output.n_made++] = xstrdup(directory);
     } else if (errno != EEXIST) {
         die(EXIT_DATA, "%s: cannot make the directory: %s", directory, strerror(errno));
     }
+    fail_release();
 }
 
 /* A hidden name beside the target, for mkstemp() or mkdtemp(). Names have at most 255 bytes (NAME_MAX). */
@@ -224,9 +226,11 @@ const char *output_begin_directory(const char *target, const char *const *entrie
         free(parent);
     }
     char *name = output.in_place ? xasprintf("%s/.ckpt-XXXXXX", target) : staging_name(target);
+    fail_hold(); /* a signal finds it made and known, or neither */
     if (!mkdtemp(name))
         die(EXIT_DATA, "%s: cannot make a directory for the output: %s", target, strerror(errno));
     output.staging = name;
+    fail_release();
     chmod(name, 0777 & ~current_umask());
     return output.staging;
 }
@@ -255,10 +259,12 @@ const char *output_begin_file(const char *target)
     char *parent = parent_of(target), *name = staging_name(target);
     make_parents(parent);
     free(parent);
+    fail_hold();
     int fd = mkstemp(name);
     if (fd < 0)
         die(EXIT_DATA, "%s: cannot make a file for the output: %s", target, strerror(errno));
     output.staging = name;
+    fail_release();
     fchmod(fd, 0666 & ~current_umask());
     close(fd);
     return output.staging;

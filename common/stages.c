@@ -30,7 +30,7 @@ static bool cut_stages(struct stages *s, const char *cuts, struct error *err)
         if (!read_cut(at, n, &layer))
             return fail(err, "pipeline cut '%.*s' does not name a layer, as model.layers.18 does", (int)n,
                         at);
-        if ((stage > 0 && layer <= previous) || layer + 1 >= s->layers)
+        if ((stage > 0 && layer <= previous) || layer >= s->layers - 1)
             return fail(err,
                         "pipeline cut '%.*s' leaves a stage without layers: cuts must rise and end before "
                         "the last of %llu layers",

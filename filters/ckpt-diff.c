@@ -7,7 +7,6 @@
 #include "rank_file.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -88,26 +87,34 @@ static char *title(const struct record *record, const struct stream_info *info)
     return text;
 }
 
+/* Every line goes out at once: what was found must stand before the error that may follow. */
+static void end_line(void)
+{
+    putchar('\n');
+    if (fflush(stdout) != 0)
+        die(EXIT_DATA, "cannot write to standard output: %s", strerror(errno));
+}
+
 /* ---- elements ---- */
 
 struct difference {
     const struct tensor *tensor;
     uint64_t count, first;
-    bool has_values;
-    double first_a, first_b, largest; /* NaN when one of two differing values is */
+    struct number first_a, first_b, largest; /* NaN when one of two differing values is */
 };
 
 static void note_element(struct difference *d, uint64_t index, const unsigned char *a, const unsigned char *b)
 {
-    double x, y;
-    d->has_values = element_value(d->tensor->dtype, a, &x) && element_value(d->tensor->dtype, b, &y);
+    struct number x = element_number(d->tensor->dtype, a), y = element_number(d->tensor->dtype, b);
+    struct number distance = number_distance(x, y);
     if (d->count++ == 0) {
         d->first = index;
-        d->first_a = d->has_values ? x : 0;
-        d->first_b = d->has_values ? y : 0;
+        d->first_a = x;
+        d->first_b = y;
+        d->largest = distance;
+    } else if (number_exceeds(distance, d->largest)) {
+        d->largest = distance;
     }
-    if (d->has_values && (isnan(x - y) || fabs(x - y) > d->largest))
-        d->largest = fabs(x - y);
 }
 
 static bool note_block(void *context, uint64_t first, const unsigned char *a, const unsigned char *b,
@@ -139,13 +146,17 @@ static void index_text(const struct tensor *tensor, uint64_t element, char *text
 
 static void print_difference(const char *name, const struct difference *d)
 {
-    char first[2048];
+    char first[2048], a[32], b[32], largest[32];
     index_text(d->tensor, d->first, first, sizeof first);
     printf("%s: %llu of %llu elements differ, first %s", name, (ull)d->count, (ull)tensor_elements(d->tensor),
            first);
-    if (d->has_values)
-        printf(": %.9g and %.9g; largest difference %.9g", d->first_a, d->first_b, d->largest);
-    putchar('\n');
+    if (d->first_a.kind != NUMBER_UNKNOWN) {
+        number_text(d->first_a, a, sizeof a);
+        number_text(d->first_b, b, sizeof b);
+        number_text(d->largest, largest, sizeof largest);
+        printf(": %s and %s; largest difference %s", a, b, largest);
+    }
+    end_line();
 }
 
 /* ---- tensors ---- */
@@ -154,6 +165,15 @@ static bool same_form(const struct tensor *a, const struct tensor *b)
 {
     return a->dtype == b->dtype && a->n_dims == b->n_dims &&
            (a->n_dims == 0 || memcmp(a->shape, b->shape, a->n_dims * sizeof *a->shape) == 0);
+}
+
+static void print_forms(const char *name, const struct tensor *a, const struct tensor *b)
+{
+    char shape_a[2048], shape_b[2048];
+    tensor_shape_text(a, shape_a, sizeof shape_a);
+    tensor_shape_text(b, shape_b, sizeof shape_b);
+    printf("%s: %s %s and %s %s", name, dtype_name(a->dtype), shape_a, dtype_name(b->dtype), shape_b);
+    end_line();
 }
 
 static bool compare(struct materializer *m, const struct record *ours, const struct record *theirs,
@@ -169,13 +189,11 @@ static bool compare(struct materializer *m, const struct record *ours, const str
         die_error(&err);
     if (form && d.count == 0)
         return true;
-    char *name = title(ours, info), shape_a[2048], shape_b[2048];
-    tensor_shape_text(a, shape_a, sizeof shape_a);
-    tensor_shape_text(b, shape_b, sizeof shape_b);
+    char *name = title(ours, info);
     if (form)
         print_difference(name, &d);
     else
-        printf("%s: %s %s and %s %s\n", name, dtype_name(a->dtype), shape_a, dtype_name(b->dtype), shape_b);
+        print_forms(name, a, b);
     free(name);
     return false;
 }
@@ -183,7 +201,8 @@ static bool compare(struct materializer *m, const struct record *ours, const str
 static void print_lonely(const char *where, const struct record *record, const struct stream_info *info)
 {
     char *name = title(record, info);
-    printf("only in %s: %s\n", where, name);
+    printf("only in %s: %s", where, name);
+    end_line();
     free(name);
 }
 

@@ -92,10 +92,24 @@ static struct tensor *interleave(const struct fuser *f, const struct pending *p,
     return whole;
 }
 
+/* The layer that has q, k and v in one without qkv_linear cuts it into thirds. */
+static void check_thirds(const struct fuser *f, const struct pending *p, unsigned n)
+{
+    if (f->info.layout.qkv_linear || n != 3)
+        return;
+    for (unsigned i = 1; i < n; i++)
+        if (p->parts[i]->n_dims && p->parts[0]->n_dims && p->parts[i]->shape[0] != p->parts[0]->shape[0])
+            die(EXIT_DATA,
+                "%s%s has %llu rows and %s has %llu: fusing fewer KV heads than heads needs --qkv-linear",
+                p->prefix, p->fusion->parts[0], (ull)p->parts[0]->shape[0], p->fusion->parts[i],
+                (ull)p->parts[i]->shape[0]);
+}
+
 static void write_fused(struct fuser *f, struct pending *p, unsigned n)
 {
     struct error err;
     struct record record = {.rank = p->rank};
+    check_thirds(f, p, n);
     bool interleaved = p->fusion->interleaved && !f->info.layout.compat_nxd;
     record.name = xasprintf("%s%s", p->prefix, p->fusion->fused);
     record.tensor = interleaved ? interleave(f, p, n, &err) : tensor_concat(0, p->parts, n, &err);

@@ -87,8 +87,10 @@ static void group_free(struct group *group, uint64_t n)
     free(group);
 }
 
-static void check_replica(struct merger *m, const char *name, const struct tensor *a, uint64_t rank_a,
-                          const struct tensor *b, uint64_t rank_b)
+/* Which ranks hold the same KV heads depends on the options; everything else is the same whatever they are.
+ */
+static void check_replica(struct merger *m, const char *name, enum split split, const struct tensor *a,
+                          uint64_t rank_a, const struct tensor *b, uint64_t rank_b)
 {
     struct error err;
     struct tensor *both[2] = {(struct tensor *)a, (struct tensor *)b};
@@ -100,9 +102,11 @@ static void check_replica(struct merger *m, const char *name, const struct tenso
         return;
     if (!allow_drift)
         die(EXIT_DATA,
-            "%s: tensor ranks %llu and %llu should hold the same and do not; probably --hw-backend or "
-            "--kv-size-multiplier does not fit the checkpoint (--allow-replica-drift goes on)",
-            name, (ull)rank_a, (ull)rank_b);
+            "%s: tensor ranks %llu and %llu should hold the same and do not%s (--allow-replica-drift goes "
+            "on)",
+            name, (ull)rank_a, (ull)rank_b,
+            split == SPLIT_KV ? "; probably --hw-backend or --kv-size-multiplier does not fit the checkpoint"
+                              : "");
     warning("%s: tensor ranks %llu and %llu differ; rank %llu's is taken", name, (ull)rank_a, (ull)rank_b,
             (ull)rank_a);
 }
@@ -281,7 +285,7 @@ static void take(struct merger *m, struct record *record)
     group->present[rank] = true;
     group->n_pieces++;
     if ((other = replica_of(m, group, rank)) < m->in.tp_size) {
-        check_replica(m, record->name, group->pieces[other], other, record->tensor, rank);
+        check_replica(m, record->name, group->rule.split, group->pieces[other], other, record->tensor, rank);
         group->pieces[rank] = tensor_keep(group->pieces[other]);
     } else {
         group->pieces[rank] = tensor_keep(record->tensor);

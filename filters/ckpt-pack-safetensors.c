@@ -48,6 +48,7 @@ struct packer {
     size_t n, capacity;
     uint64_t bytes;
     char embedding_digest[65]; /* of tied embeddings, to see whether lm_head is the same */
+    struct record lm_head;     /* a tied one that came before the embedding and waits for it; or all 0 */
     struct materializer *materializer;
 };
 
@@ -97,12 +98,12 @@ static bool is_tied_copy(struct packer *p, const struct record *record)
     if (embedding)
         return false;
     bool same = strcmp(digest, p->embedding_digest) == 0;
-    if (!same)
+    if (!same && *p->embedding_digest)
         warning("%s: the config ties it to the embedding, but it differs; it is written", record->name);
     return same;
 }
 
-static void take(struct packer *p, const struct record *record)
+static void add(struct packer *p, const struct record *record)
 {
     struct error err;
     bool in_memory = tensor_in_memory(record->tensor);
@@ -116,6 +117,28 @@ static void take(struct packer *p, const struct record *record)
     if (!safetensors_file_add(file, p->plan, record, &err))
         die_error(&err);
     p->bytes += bytes;
+}
+
+static void add_waiting(struct packer *p)
+{
+    if (p->lm_head.tensor) {
+        add(p, &p->lm_head);
+        record_free(&p->lm_head);
+        p->lm_head = (struct record){0};
+    }
+}
+
+/* A tied lm_head can be judged when the embedding is known. */
+static void take(struct packer *p, const struct record *record)
+{
+    if (p->info.config.tie_word_embeddings && !*p->embedding_digest && !p->lm_head.tensor &&
+        strcmp(record->name, LM_HEAD_NAME) == 0) {
+        p->lm_head = (struct record){xstrdup(record->name), record->rank, tensor_keep(record->tensor)};
+        return;
+    }
+    add(p, record);
+    if (*p->embedding_digest)
+        add_waiting(p);
 }
 
 struct located_name {
@@ -236,6 +259,7 @@ int main(int argc, char **argv)
         take(&p, &record);
         record_free(&record);
     }
+    add_waiting(&p);
     if (p.n == 0)
         die(EXIT_DATA, "the stream has no tensors");
     struct located_name *places = sorted_names(&p, &n);

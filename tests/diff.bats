@@ -84,6 +84,20 @@ model.layers.0.mlp.up_proj.weight: bfloat16 [64,32] and bfloat16 [48,32]
     differ 1 $'x: 1 of 2 elements differ, first [1]\n' "$a_against_b"
 }
 
+@test "integers are shown and subtracted exactly, to the ends of their range" {
+    numbers I64 2 '1152921504606846976 5' '1152921504606846977 5'
+    differ 1 $'x: 1 of 2 elements differ, first [0]: 1152921504606846976 and 1152921504606846977; largest difference 1\n' "$a_against_b"
+    numbers I64 2 '0 -9223372036854775808' '1 9223372036854775807'
+    differ 1 $'x: 2 of 2 elements differ, first [0]: 0 and 1; largest difference 18446744073709551615\n' "$a_against_b"
+    numbers U64 2 '18446744073709551615 1' '0 0'
+    differ 1 $'x: 2 of 2 elements differ, first [0]: 18446744073709551615 and 0; largest difference 18446744073709551615\n' "$a_against_b"
+}
+
+@test "float64 values that differ are shown differently" {
+    numbers F64 1 0.33333333333333331 0.33333333333433331
+    differ 1 $'x: 1 of 1 elements differ, first [0]: 0.33333333333333331 and 0.33333333333433329; largest difference 9.999778782798785e-13\n' "$a_against_b"
+}
+
 @test "float16 values are right at both ends of their range" {
     numbers F16 4 '6.103515625e-05 5.9604644775390625e-08 65504 0.5' '0 0 0 0.5'
     differ 1 $'x: 3 of 4 elements differ, first [0]: 6.10351562e-05 and 0; largest difference 65504\n' "$a_against_b"
@@ -159,6 +173,25 @@ torch.save({"model": {"module." + k: v for k, v in m.items()}, "step": 3}, "trai
     fails_with_one_line 1 'ckpt-diff: not-there: cannot open' "ckpt-diff not-there <stream"
     fails_with_one_line 1 'ckpt-unpack: not-there: cannot open' "ckpt-unpack not-there | ckpt-diff m"
     fails_with_one_line 1 'ends early' "head -c 300 stream | ckpt-diff m"
+}
+
+@test "differences found before a failure are printed before its line" {
+    python3 "$TESTS/make_numbers.py" a.safetensors x F32 1 1 y F32 1 5
+    python3 "$TESTS/make_numbers.py" b.safetensors x F32 1 2 y F32 1 6
+    local status=0
+    ckpt-unpack --inline a.safetensors | python3 "$TESTS/streams.py" twice y | ckpt-diff b.safetensors >out 2>&1 || status=$?
+    ((status == 1))
+    same - out <<'END'
+x: 1 of 1 elements differ, first [0]: 1 and 2; largest difference 1
+y: 1 of 1 elements differ, first [0]: 5 and 6; largest difference 1
+ckpt-diff: y: is there twice in the stream on standard input
+END
+}
+
+@test "differences that cannot be written are an error" {
+    [[ -e /dev/full ]] || skip "there is no /dev/full"
+    numbers F32 1 1 2
+    fails_with_one_line 1 '^ckpt-diff: cannot write to standard output: ' "$a_against_b >/dev/full"
 }
 
 @test "a tensor that is twice in the stream is an error" {

@@ -61,6 +61,28 @@ check() { # directory: prints the files
     done
 }
 
+@test "a tied lm_head that comes before the embedding is known for its copy all the same" {
+    local how
+    "$torch_python" -c 'import torch, os, json
+w = torch.arange(2048.).view(64, 32)
+for name, head in ("tied", w), ("other", w + 1):
+    os.mkdir(name)
+    torch.save({"lm_head.weight": head, "model.norm.weight": w[0], "model.embed_tokens.weight": w}, name + "/pytorch_model.bin")
+    json.dump({"hidden_size": 32, "num_attention_heads": 4, "tie_word_embeddings": True}, open(name + "/config.json", "w"))
+torch.save({"lm_head.weight": w}, "other/head.pt")'
+    for how in --inline --by-reference; do
+        ckpt-unpack $how tied | ckpt-pack-safetensors "out$how" 2>err
+        [[ ! -s err ]]
+        same <(sums "out$how") <(sums tied | grep -v lm_head)
+        ckpt-unpack $how other | ckpt-pack-safetensors "other$how" 2>err
+        grep -q 'lm_head.weight: the config ties it to the embedding, but it differs; it is written' err
+        same <(sums "other$how") <(sums other)
+        ckpt-unpack $how other/head.pt | ckpt-pack-safetensors "head$how" 2>err # and there is no embedding
+        [[ ! -s err ]]
+        same <(sums "head$how") <(sums other/head.pt)
+    done
+}
+
 @test "a sharded stream, a wrong size and a type that safetensors lacks are refused" {
     local model=$golden/models/llama-gqa
     fails_with_one_line 1 '^ckpt-pack-safetensors: the stream is sharded; put ckpt-split-qkv and ckpt-merge before' \

@@ -181,6 +181,7 @@ layers_by_stage() { # directory, pipeline ranks: the layers of each
     try model.layers.3,model.layers.3 'cuts must rise'
     try model.layers.3,model.layers.5 'before the last of 6 layers'
     try model.layers.3,model.layers.99 'before the last of 6 layers'
+    try model.layers.3,model.layers.18446744073709551615 'before the last of 6 layers'
     try model.layers.3,model.layers.18446744073709551616 "does not name a layer"
     try model.layers.3, "'' does not name a layer"
     try ,model.layers.3 "'' does not name a layer"
@@ -374,6 +375,7 @@ END
     fails_with_one_line 1 'layers.0.input_layernorm.weight: tensor ranks 0 and 1 ' \
         "ckpt-unpack out | ckpt-split-qkv | ckpt-merge --config m/config.json | ckpt-pack-pt back.pt"
     nothing_at back.pt
+    not grep hw-backend failed.err # which matters to KV heads only
 }
 
 @test "what every pipeline rank holds must be the same there" {
@@ -476,6 +478,22 @@ torch.save(state, path)'
     nothing_at out
     model g --heads 4 --kv 2
     fails_with_one_line 1 '4 heads and 2 KV heads needs --qkv-linear' "ckpt-unpack g | ckpt-shard -t 1 | ckpt-fuse-qkv --fuse-qkv | ckpt-ls"
+}
+
+@test "fewer KV heads than heads are not fused without --qkv-linear, also where no config says so" {
+    model m --heads 4 --kv 2 --bias
+    ckpt-unpack m | ckpt-shard -t 2 | ckpt-pack-pt out
+    fails_with_one_line 1 'layers.0.self_attn.q_proj.weight has 16 rows and .*k_proj.weight has 8: .* needs --qkv-linear' \
+        "ckpt-unpack out | ckpt-fuse-qkv --fuse-qkv | ckpt-ls"
+}
+
+@test "a config.json above the checkpoint's directory is another model's and not used" {
+    model m --heads 8 --kv 2 --hidden 32
+    ckpt-unpack m | ckpt-shard -t 8 -m 4 --hw-backend trn1 --qkv-linear | ckpt-fuse-qkv --fuse-qkv | ckpt-pack-xser out
+    jq '.num_attention_heads = 16 | .num_key_value_heads = 4' m/config.json >config.json
+    fails_with_one_line 1 'give the model.s config.json' \
+        "ckpt-unpack out | ckpt-split-qkv | ckpt-merge --hw-backend trn1 | ckpt-pack-pt back.pt"
+    nothing_at back.pt
 }
 
 @test "one layout converts to another without a whole model in between: tp 8 to tp 2" {

@@ -264,7 +264,69 @@ json.dump({"weight_map": {"w": "a.bin", "v": "b.bin", "tied": "b.bin"}}, open("p
     grep -qa '"bytes":' head
 }
 
+@test "a config.json that cannot be used is a warning, and that of another kind of model is not" {
+    hf=$TESTS/golden/models/llama-gqa
+    mkdir bad
+    ln -s "$hf/pytorch_model.bin" bad
+    unusable() { # text, what the warning says
+        printf %s "$1" >bad/config.json
+        ckpt-unpack bad 2>err | ckpt-sum --tsv >actual
+        same "$hf/tensors.tsv" actual
+        [ "$(wc -l <err)" -eq 1 ]
+        grep -q "^ckpt-unpack: warning: bad/config.json: .*$2.*; it is not used" err
+    }
+    unusable '{"num_attention_heads": 8,' ''
+    unusable '' ''
+    unusable '[]' 'not a JSON object'
+    unusable '{"num_attention_heads": "8", "hidden_size": 64}' 'num_attention_heads must be a whole number'
+    unusable '{"num_attention_heads": 8, "hidden_size": 63}' 'hidden_size 63 is not a multiple'
+    for other in '{}' '{"num_attention_heads": null}' '{"text_config": {"num_attention_heads": 8}}'; do
+        echo "$other" >bad/config.json
+        ckpt-unpack bad 2>err | ckpt-sum --tsv >actual
+        same "$hf/tensors.tsv" actual
+        [ ! -s err ]
+    done
+}
+
+@test "what a trainer keeps beside a model without a prefix is left out with --model" {
+    /usr/bin/python3 -c 'import torch' 2>/dev/null || skip "there is no PyTorch for /usr/bin/python3"
+    /usr/bin/python3 -c 'import torch
+t = torch.ones(3)
+torch.save({"model.layers.0.input_layernorm.weight": t, "lm_head.weight": t, "optimizer": {"state": {0: {"exp_avg": t}}},
+            "rng_state": t}, "training.pt")'
+    tsv training.pt --model 2>err >actual
+    [ "$(cut -f 1 actual | xargs)" = "model.layers.0.input_layernorm.weight lm_head.weight" ]
+    grep -q "2 values are not tensors of the model and are left out: optimizer.state.0.exp_avg, rng_state" err
+    [ "$(tsv training.pt | wc -l)" -eq 4 ]
+}
+
 # --- directories of rank files ---
+
+@test "the config of a sharded checkpoint stands in OUT or OUT/model and never above" {
+    hf=$TESTS/golden/models/llama-gqa
+    ckpt-unpack "$hf" | ckpt-shard -t 2 | ckpt-pack-xser out
+    has_config() {
+        ckpt-unpack "$@" 2>err | tr '\0' ' ' | grep -ca '"num_attention_heads":'
+    }
+    cp "$hf/config.json" .
+    run has_config out
+    [ "$status" -ne 0 ]
+    mv out/model out/ranks # not what NxDT calls it: out is anyone's directory then
+    cp "$hf/config.json" out
+    run has_config out/ranks
+    [ "$status" -ne 0 ]
+    mv out/ranks out/model
+    has_config out
+    has_config out/model
+    (cd out/model && has_config .)
+    mv out/config.json out/model
+    has_config out/
+    has_config out/model/
+    echo '{' >out/config.json # the first that is there decides
+    run has_config out
+    [ "$status" -ne 0 ]
+    grep -q '^ckpt-unpack: warning: out/config.json: ' err
+}
 
 @test "a trainer's directory is read from above and from within, tensor by tensor" {
     tsv "$TESTS/golden/xser-example" >above
@@ -437,6 +499,8 @@ each_hostile() {
     refuses "No such file" ckpt-unpack nowhere.pt
     mkfifo pipe
     refuses "not a regular file" ckpt-unpack pipe
+    ckpt-unpack --inline "$TESTS/golden/models/llama-gqa" >saved.strm
+    refuses "saved.strm: this is a tensor stream and not a checkpoint" ckpt-unpack saved.strm
     cp "$TESTS/golden/models/llama-gqa/pytorch_model.bin" model.bin
     ckpt-unpack --by-reference model.bin >stream
     truncate -s 1000 model.bin
@@ -454,6 +518,33 @@ each_hostile() {
     run ckpt-unpack --help
     [ "$status" -eq 0 ]
     [[ $output == *"ckpt-unpack hf/ | ckpt-ls"* ]]
+}
+
+@test "wrong usage names the word that is wrong" {
+    blames() { # message, argument...
+        status=0
+        ckpt-unpack "${@:2}" >/dev/null 2>err || status=$?
+        [ "$status" -eq 2 ]
+        [[ $(<err) == "ckpt-unpack: $1 (see "* ]]
+    }
+    blames "unknown option -n" --model -nx
+    blames "unknown option -x" -qx
+    blames "unknown option -n" --model -n
+    blames "-k needs a value" --model -qk
+    blames "--key needs a value" -q --key
+    blames "--help=1 does not take a value" --help=1
+    blames "unknown or ambiguous option --mod3l" -q --mod3l
+}
+
+@test "help and version that cannot be written are an error of one line" {
+    [ -e /dev/full ] || skip "there is no /dev/full"
+    for option in --help --version; do
+        status=0
+        ckpt-unpack $option >/dev/full 2>err || status=$?
+        [ "$status" -eq 1 ]
+        grep -q '^ckpt-unpack: cannot write to standard output: ' err
+        [ "$(wc -l <err)" -eq 1 ]
+    done
 }
 
 # --- with PyTorch itself ---
