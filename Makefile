@@ -56,12 +56,12 @@ demo: ## show a conversion there and back; installs what it needs
 check: ## all tests; installs what they need
 	scripts/setup.sh build check
 	+$(BUILD_ALL)
-	BUILD=$(abspath $(BUILD)) scripts/test.sh
+	BUILD="$(BUILD)" scripts/test.sh
 
 sanitize: ## the tests with programs that check memory and arithmetic (ASan, UBSan)
 	scripts/setup.sh build check
 	+$(BUILD_ALL) BUILD=build-sanitize CFLAGS="$(SANITIZE)"
-	BUILD=$(abspath build-sanitize) scripts/test.sh
+	BUILD=build-sanitize scripts/test.sh
 
 lint: ## shellcheck, the manual pages, builds by gcc and clang
 	scripts/setup.sh build lint
@@ -76,8 +76,8 @@ shellcheck:
 bench: ## speed and memory, beside cp and curl
 	scripts/setup.sh build bench
 	+$(BUILD_ALL)
-	BUILD=$(abspath $(BUILD)) scripts/bench.sh
-	BUILD=$(abspath $(BUILD)) scripts/bench-fetch.sh
+	BUILD="$(BUILD)" scripts/bench.sh
+	BUILD="$(BUILD)" scripts/bench-fetch.sh
 
 fuzz: ## every fuzz target of tests/fuzz for a minute (SECONDS_EACH=)
 	scripts/setup.sh build fuzz
@@ -91,16 +91,17 @@ MAN        = $(DESTDIR)$(PREFIX)/share/man
 COMPLETION = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 
 install: all ## programs, manual pages and bash completion (PREFIX=, DESTDIR=)
-	install -d $(BIN) $(MAN)/man1 $(MAN)/man5 $(COMPLETION)
-	install -m 755 $(BINARIES) $(addprefix $(BUILD)/,$(SCRIPTS)) $(BIN)
-	install -m 644 man/*.1 $(MAN)/man1
-	install -m 644 man/*.5 $(MAN)/man5
-	install -m 644 completion/ckpt-filters.bash $(COMPLETION)/ckpt-filters
-	for p in $(PROGRAMS) $(SCRIPTS); do ln -sf ckpt-filters $(COMPLETION)/$$p; done
+	install -d "$(BIN)" "$(MAN)/man1" "$(MAN)/man5" "$(COMPLETION)"
+	install -m 755 $(BINARIES) $(addprefix $(BUILD)/,$(SCRIPTS)) "$(BIN)"
+	install -m 644 man/*.1 "$(MAN)/man1"
+	install -m 644 man/*.5 "$(MAN)/man5"
+	install -m 644 completion/ckpt-filters.bash "$(COMPLETION)/ckpt-filters"
+	for p in $(PROGRAMS) $(SCRIPTS); do ln -sf ckpt-filters "$(COMPLETION)/$$p"; done
 
 uninstall: ## what install put there
-	rm -f $(addprefix $(BIN)/,$(PROGRAMS) $(SCRIPTS)) $(addprefix $(COMPLETION)/,ckpt-filters $(PROGRAMS) $(SCRIPTS))
-	rm -f $(patsubst man/%,$(MAN)/man1/%,$(wildcard man/*.1)) $(patsubst man/%,$(MAN)/man5/%,$(wildcard man/*.5))
+	for f in $(PROGRAMS) $(SCRIPTS); do rm -f "$(BIN)/$$f" "$(COMPLETION)/$$f"; done
+	rm -f "$(COMPLETION)/ckpt-filters"
+	for f in $(notdir $(wildcard man/*.[15])); do rm -f "$(MAN)/man1/$$f" "$(MAN)/man5/$$f"; done
 
 clean: ## remove what was built
 	rm -rf build build-*
