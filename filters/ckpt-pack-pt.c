@@ -11,10 +11,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static bool sharded_only;
+
+static const struct option_spec options[] = {
+    {.name = "sharded", .kind = OPTION_FLAG, .value = &sharded_only, .help = "refuse a whole model"},
+    {0},
+};
+
 static const struct program program = {
     .summary = "Write a stream as torch.save does: one file, or one a rank in DIR/model/",
     .synopsis = "[OPTION]... FILE|DIR <STREAM",
-    .tables = (const struct option_spec *const[]){output_options, progress_options, NULL},
+    .tables = (const struct option_spec *const[]){options, output_options, progress_options, NULL},
     .examples = "  ckpt-unpack model/ | ckpt-pack-pt pytorch_model.bin\n"
                 "  ckpt-unpack hf/ | ckpt-shard --tp-size 8 | ckpt-fuse-qkv | ckpt-pack-pt out/\n",
 };
@@ -74,6 +81,9 @@ int main(int argc, char **argv)
     struct packer p = {0};
     const char *target = output_target(argc, argv, options_parse(&program, argc, argv));
     struct stream_reader *in = stream_reader_open(STDIN_FILENO, &info);
+    if (sharded_only && !info.sharded)
+        die(EXIT_DATA,
+            "the stream is a whole model and not sharded; put ckpt-shard before, or leave out --sharded");
     p.plan = copy_plan_new(output_jobs());
     if (info.sharded)
         begin_sharded(&p, &info, target);

@@ -50,7 +50,8 @@ Model and layout:
   --model_style hf|megatron     (hf)
   --hw_backend trn1|trn2        required
   --config FILE                 config.json (the one beside the input)
-  --nxdt_yaml_config FILE       an NxDT training configuration instead
+  --nxdt_yaml_config FILE       an NxDT training configuration: options that are not given,
+                                and the model where no config.json is beside the input
   --tp_size N --pp_size N       tensor and pipeline parallel size (1)
   --ep_size N                   expert parallel size (1)
   --virtual_pp_size N           stages a pipeline rank holds (1)
@@ -63,8 +64,9 @@ Model and layout:
   --pad_attn_heads BOOL         pad query heads to a multiple of tp_size
   --i_tp_round_factor N         rounding of an expert's intermediate size
   --from_hw_backend trn1|trn2, --from_kv_size_multiplier N, --from_pad_attn_heads BOOL,
-  --from_compat nxd             the same of the input of --convert_sharded (as for the output)
-  --compat nxd                  the layouts of the NxD script where its model reads others
+  --from_compat nxd|none        the same of the input of --convert_sharded (as for the output;
+                                the tensors tell kv_size_multiplier)
+  --compat nxd|none             the layouts of the NxD script where its model reads others
   --allow_replica_drift         merge although replicas differ
 
 Other:
@@ -79,18 +81,55 @@ Full manual: man checkpoint_converter.sh
 EOF
 }
 
+# ---- running programs ----
+
+# Bash attends to a signal only when the program it waits for has ended. So programs run in the background, and a signal
+# that ends this script ends them too.
+run() { # command: with this script's input, which may be the terminal; ends the script when it fails
+    local status=0
+    running=true
+    "$@" <&0 &
+    wait "$!" || status=$?
+    running=false
+    ((status == 0)) || exit "$status"
+}
+
+run_stages() { # in a process group of their own, which can be signalled as a whole
+    run setsid bash -c "$(stages_script)"
+}
+
+running=false
+stop() { # signal number
+    trap '' INT QUIT TERM HUP
+    if $running; then
+        kill -- "-$!" "$!" || true # the stages; a single program has no group
+        wait "$!" || true
+    fi 2>/dev/null
+    exit "$((128 + $1))"
+}
+trap 'stop 1' HUP
+trap 'stop 2' INT
+trap 'stop 3' QUIT
+trap 'stop 15' TERM
+
+scratch=
+make_scratch() { # a file for what a program prints
+    [[ -n $scratch ]] || scratch=$(mktemp)
+    trap 'rm -f -- "$scratch"' EXIT
+}
+
 # ---- options ----
 
 declare -A kind=(
     [convert_from_full_state]=bool [convert_to_full_state]=bool [convert_from_xser]=bool [convert_to_xser]=bool
-    [input_dir]=text [hf_model_name]=text [output_dir]=text [save_xser]=bool [load_xser]=bool
+    [input_dir]=path [hf_model_name]=text [output_dir]=path [save_xser]=bool [load_xser]=bool
     [save_format]='pt|safetensors' [model_key]=text [force]=bool [verify]=bool [jobs]=number
-    [model_style]='hf|megatron' [hw_backend]='trn1|trn2' [config]=text [nxdt_yaml_config]=text
+    [model_style]='hf|megatron' [hw_backend]='trn1|trn2' [config]=path [nxdt_yaml_config]=path
     [tp_size]=number [pp_size]=number [ep_size]=number [virtual_pp_size]=number [pipeline_cuts]=text
     [n_layers]=number [kv_size_multiplier]=number [qkv_linear]=bool [fuse_qkv]=bool [coalesce_qkv]=bool
-    [pad_attn_heads]=bool [i_tp_round_factor]=number [compat]=nxd [allow_replica_drift]=bool
+    [pad_attn_heads]=bool [i_tp_round_factor]=number [compat]='nxd|none' [allow_replica_drift]=bool
     [convert_sharded]=bool [from_hw_backend]='trn1|trn2' [from_kv_size_multiplier]=number
-    [from_pad_attn_heads]=bool [from_compat]=nxd [dry_run]=bool [progress]=bool [quiet]=bool
+    [from_pad_attn_heads]=bool [from_compat]='nxd|none' [dry_run]=bool [progress]=bool [quiet]=bool
 )
 declare -A opt=()
 
@@ -112,8 +151,10 @@ set_option() { # name, value
         [[ $value =~ ^[0-9]{1,9}$ ]] || usage_error "--$name takes a whole number, not '$value'"
         value=$((10#$value))
         ;;
-    text)
+    text | path)
         [[ -n $value ]] || usage_error "--$name needs a value"
+        # so that no program takes the path for an option
+        [[ ${kind[$name]} != path || $value != -* ]] || value=./$value
         ;;
     *)
         [[ "|${kind[$name]}|" == *"|$value|"* ]] || usage_error "--$name takes one of ${kind[$name]//|/, }, not '$value'"
@@ -183,7 +224,7 @@ read_yaml() {
     [[ -n $yaml ]] || return 0
     lines=$(ckpt-config "$yaml") || exit 1
     while IFS='=' read -r name value; do
-        [[ $name != num_attention_heads || -n ${opt[config]:-} ]] || config=$yaml
+        [[ $name != num_attention_heads ]] || model_yaml=$yaml
         [[ -n ${kind[$name]:-} ]] || continue
         if [[ -z ${opt[$name]:-} ]]; then
             opt[$name]=$value
@@ -194,14 +235,16 @@ read_yaml() {
 }
 
 fetch_input() {
-    local model=${opt[hf_model_name]} status=0
+    local model=${opt[hf_model_name]}
     filter_options progress quiet
     if is dry_run; then
-        input="\$(hf-fetch $model)"
+        not_fetched="\$(hf-fetch $(printf %q "$model"))"
+        input=$not_fetched
         return
     fi
-    input=$(hf-fetch "${words[@]}" -- "$model") || status=$?
-    ((status == 0)) || exit "$status"
+    make_scratch
+    run hf-fetch "${words[@]}" -- "$model" >"$scratch"
+    input=$(<"$scratch")
 }
 
 choose_config() {
@@ -209,16 +252,20 @@ choose_config() {
     if [[ -n ${opt[config]:-} ]]; then
         config=${opt[config]}
         [[ -f $config && -r $config ]] || data_error "$config: cannot read it; check --config"
-    elif [[ -z $config ]]; then
+    else
         local beside=$input
         [[ ! -f $input ]] || beside=$(dirname -- "$input")
         config=$beside/config.json
-        [[ $input == "\$("* || -r $config ]] || data_error "$config: not there; give the model's config.json with --config"
+        [[ -z $not_fetched && ! -r $config ]] || return 0
+        [[ -n $model_yaml ]] || data_error "$config: not there; give the model's config.json with --config"
+        config=$model_yaml
     fi
 }
 
 choose_input() {
-    config=
+    config=      # the model's config.json, or a training configuration that describes the model
+    model_yaml=  # the training configuration, if it does
+    not_fetched= # what stands for the input in a dry run that would fetch it
     read_yaml
     ((${opt[ep_size]:-1} <= 1)) || not_available "--ep_size above 1 (expert parallelism)"
     ((${opt[i_tp_round_factor]:-0} <= 1)) || not_available "--i_tp_round_factor above 1"
@@ -232,6 +279,21 @@ choose_input() {
         fetch_input
     fi
     choose_config
+}
+
+choose_output() {
+    output=${opt[output_dir]%/}
+    output=${output:-/}
+    result=$output/model # what --verify reads: other checkpoints may lie around it
+    if [[ $conversion == convert_to_full_state ]]; then
+        result=$output
+        [[ ${opt[save_format]:-pt} != pt ]] || result=$output/checkpoint.pt
+        if [[ $output -ef $input || $output/model -ef $input || $output -ef $input/model ]]; then
+            data_error "$output: is the checkpoint that is read; give another --output_dir"
+        fi
+    fi
+    is force || is dry_run || [[ ! -d $output || -z $(ls -A -- "$output" 2>/dev/null) ]] ||
+        data_error "$output: is there and is not empty; remove it, or replace the checkpoint in it with --force"
 }
 
 is_xser() { # whether a sharded checkpoint has tensor files
@@ -258,7 +320,7 @@ stages=()
 stage() {
     local quoted='' word
     for word in "$@"; do
-        if [[ $word == "\$(hf-fetch "* ]]; then # a model that a dry run did not fetch
+        if [[ -n $not_fetched && ($word == "$not_fetched" || $word == "$not_fetched/config.json") ]]; then
             word="\"$word\""
         elif [[ ! $word =~ ^[A-Za-z0-9_./,:=@%+-]+$ ]]; then
             printf -v word '%q' "$word"
@@ -285,11 +347,15 @@ filter_options() {
     done
 }
 
-add_unpack() { # path
+add_unpack() { # input or output: what to read
+    local path=$result
     filter_options progress quiet
-    [[ $1 != "$input" || -z ${opt[model_key]:-} ]] || words+=(--key "${opt[model_key]}")
+    if [[ $1 == input ]]; then
+        path=$input
+        [[ -z ${opt[model_key]:-} ]] || words+=(--key "${opt[model_key]}")
+    fi
     [[ $conversion == convert_*_xser ]] || words+=(--model)
-    stage ckpt-unpack "${words[@]}" "$1"
+    stage ckpt-unpack "${words[@]}" "$path"
 }
 
 add_shard() {
@@ -303,10 +369,12 @@ add_shard() {
 }
 
 add_merge() { # input or output: whose layout
-    local from='' sizes=()
+    local from='' sizes=() name
     if [[ $1 == input && $conversion == convert_sharded ]]; then
         from=from_
-        [[ -n ${opt[from_hw_backend]:-} ]] || opt[from_hw_backend]=${opt[hw_backend]}
+        for name in hw_backend pad_attn_heads compat; do
+            opt[from_$name]=${opt[from_$name]:-${opt[$name]:-}}
+        done
     else
         sizes=(tp_size pp_size n_layers)
     fi
@@ -320,9 +388,9 @@ add_merge() { # input or output: whose layout
     stage ckpt-merge "${words[@]}" --config "$config"
 }
 
-add_pack() { # xser, pt or safetensors, target
+add_pack() { # xser, pt or safetensors, target, option...
     filter_options force jobs progress quiet
-    stage "ckpt-pack-$1" "${words[@]}" "$2"
+    stage "ckpt-pack-$1" "${words[@]}" "${@:3}" "$2"
 }
 
 pipeline() { # the stages as one command line; $1 stands between them
@@ -333,25 +401,23 @@ pipeline() { # the stages as one command line; $1 stands between them
     printf '%s' "$text"
 }
 
-run() {
-    if is dry_run; then
-        pipeline $'\n    '
-        echo
-        return
-    fi
-    set +e
-    eval "$(pipeline ' ')"
-    local status=("${PIPESTATUS[@]}") one
-    set -e
-    for one in "${status[@]}"; do
-        ((one == 0)) || exit "$((one > 2 ? 1 : one))"
-    done
+# The command line as a script that ends with the status of the first program that failed. Its trap lets the shell stay
+# until its programs have cleaned up.
+stages_script() {
+    cat <<EOF
+trap 'exit 143' TERM
+$(pipeline ' ')
+for status in "\${PIPESTATUS[@]}"; do
+    ((status == 0)) || exit "\$((status > 2 ? 1 : status))"
+done
+EOF
 }
 
 build() {
     local serialization=pt
     is save_xser && serialization=xser
-    add_unpack "$input"
+    stages=()
+    add_unpack input
     case $conversion in
     convert_from_full_state)
         add_shard
@@ -362,11 +428,10 @@ build() {
         if [[ ${opt[save_format]:-pt} == safetensors ]]; then
             add_pack safetensors "$output"
         else
-            output+=/checkpoint.pt
-            add_pack pt "$output"
+            add_pack pt "$result"
         fi
         ;;
-    convert_from_xser) add_pack pt "$output" ;;
+    convert_from_xser) add_pack pt "$output" --sharded ;;
     convert_to_xser) add_pack xser "$output" ;;
     convert_sharded)
         add_merge input
@@ -388,7 +453,7 @@ carry_along() {
             fi
         done
     done
-    if [[ $config == *.json ]]; then
+    if [[ $config == *.json && ! $config -ef $output/config.json ]]; then
         cp -- "$config" "$output/config.json"
     fi
     [[ -e $output/config.json ]] || warn "$output: there was no config.json to put beside the weights"
@@ -396,22 +461,24 @@ carry_along() {
 
 # One line a tensor of the whole model that a checkpoint is, to compare with another. A layout conversion that only changes
 # the serialization is compared rank by rank.
-sums() { # path, input or output
+sums() { # input or output; sets lines
     stages=()
     add_unpack "$1"
-    case $conversion:$2 in
+    case $conversion:$1 in
     convert_*_xser:* | convert_from_full_state:input | convert_to_full_state:output) ;;
-    *) add_merge "$2" ;;
+    *) add_merge "$1" ;;
     esac
     stage ckpt-sum --quiet
-    eval "$(pipeline ' ')" | LC_ALL=C sort
+    make_scratch
+    run_stages >"$scratch"
+    lines=$(LC_ALL=C sort -- "$scratch")
 }
 
 # Converts the output back and compares it with the input, tensor by tensor.
-verify() {
-    local before after
-    before=$(sums "$input" input) || exit 1
-    after=$(sums "$output" output) || exit 1
+verify() { # the sums of the input, from before the conversion: the output may have replaced it
+    local before=$1 after
+    sums output
+    after=$lines
     # tied embeddings: lm_head may be in one of them only
     if [[ $before != *'  lm_head.weight'* || $after != *'  lm_head.weight'* ]]; then
         before=$(sed '/  lm_head\.weight$/d' <<<"$before")
@@ -425,11 +492,19 @@ read_options "$@"
 choose_conversion
 choose_input
 check_load_xser
-output=${opt[output_dir]%/}
-output=${output:-/}
+choose_output
+if is dry_run; then
+    build
+    pipeline $'\n    '
+    echo
+    exit
+fi
+if is verify; then
+    sums input
+fi
 build
-run
-if ! is dry_run; then
-    carry_along
-    ! is verify || verify
+run_stages
+carry_along
+if is verify; then
+    verify "$lines"
 fi

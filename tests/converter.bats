@@ -1,6 +1,11 @@
 # checkpoint_converter.sh: its options and messages, and the conversions that are its own.
 
 load convert_helpers
+load hub/prelude
+
+teardown() {
+    stop_hub
+}
 
 setup_file() {
     export MODEL=$BATS_FILE_TMPDIR/model
@@ -252,4 +257,159 @@ EOF
     same <(sums st) <(sums tied)
     convert --convert_to_full_state --input_dir nxdt --config tied/config.json --output_dir pt
     ckpt-unpack pt/checkpoint.pt | ckpt-sum | awk '/embed_tokens|lm_head/ { print $1 }' | uniq -d | grep -q .
+}
+
+@test "an NxDT training configuration does not replace the config.json beside the input, but a missing one" {
+    model tied --tied
+    cat >train.yaml <<'END'
+distributed_strategy:
+  tensor_model_parallel_size: 2
+model:
+  num_layers: 2
+  hidden_size: 32
+  num_attention_heads: 4
+  num_kv_heads: 2
+END
+    convert --convert_from_full_state --input_dir tied --nxdt_yaml_config train.yaml --output_dir yaml
+    convert --convert_from_full_state --input_dir tied/model.safetensors --nxdt_yaml_config train.yaml --output_dir file
+    convert --convert_from_full_state --input_dir tied --tp_size 2 --output_dir flags
+    diff -r yaml flags
+    diff -r file flags
+    ckpt-unpack yaml | ckpt-ls | grep -q lm_head
+    model bare && cp -r bare full && rm bare/config.json
+    convert --convert_from_full_state --input_dir bare --nxdt_yaml_config train.yaml --output_dir from-bare
+    convert --convert_from_full_state --input_dir full --tp_size 2 --output_dir from-full
+    diff -r from-bare from-full
+}
+
+@test "what is not said of the input of --convert_sharded is as in the output" {
+    model mha --heads 4 --kv 4
+    local options="--model_style megatron --config mha/config.json"
+    convert $options --compat nxd --convert_from_full_state --input_dir mha --output_dir nxd --tp_size 2
+    convert $options --compat nxd --convert_sharded --input_dir nxd --output_dir nxd1 --tp_size 1 --verify
+    convert $options --compat nxd --convert_to_full_state --input_dir nxd1 --output_dir back
+    same <(sums back) <(sums mha)
+    # and --from_compat none is another layout than the output's
+    convert $options --convert_from_full_state --input_dir mha --output_dir plain --tp_size 2
+    convert $options --compat nxd --from_compat none --convert_sharded --input_dir plain --output_dir nxd2 --tp_size 1
+    diff -r nxd2 nxd1
+    # 6 heads on 4 ranks were padded to 8
+    model six --hidden 48 --heads 6 --kv 2
+    options="--pad_attn_heads --qkv_linear"
+    convert $options --convert_from_full_state --input_dir six --output_dir padded --tp_size 4 --kv_size_multiplier 2
+    convert $options --convert_sharded --input_dir padded --output_dir padded2 --config six/config.json --tp_size 2 --verify
+    convert $options --convert_from_full_state --input_dir six --output_dir direct --tp_size 2
+    diff -r padded2 direct
+}
+
+@test "--verify knows the input although the output replaces it, and reads what was written beside it" {
+    cp -r "$MODEL" place
+    convert --convert_from_full_state --input_dir place --output_dir place --force --tp_size 2 --verify
+    to_nxdt nxdt --tp_size 2
+    convert --convert_sharded --input_dir nxdt --output_dir nxdt --force --config "$MODEL/config.json" --tp_size 1 --verify
+    same <(sums nxdt) <(to_nxdt one && sums one)
+    convert --convert_to_xser --input_dir nxdt --output_dir nxdt --force --verify
+    # a packer that writes something else
+    model other
+    local programs
+    programs=$(dirname "$(command -v ckpt-ls)")
+    mkdir bin
+    cp "$programs"/{ckpt-*,checkpoint_converter.sh} bin
+    printf '#!/bin/sh\nckpt-unpack nxdt2 | %s "$@"\n' "$programs/ckpt-pack-xser" >bin/ckpt-pack-xser
+    convert --convert_from_full_state --input_dir other --output_dir nxdt2
+    for input in place nxdt; do
+        local conversion=--convert_sharded
+        [[ $input == nxdt ]] || conversion=--convert_from_full_state
+        run --separate-stderr bin/checkpoint_converter.sh --hw_backend trn1 $conversion --input_dir $input --output_dir $input \
+            --config "$MODEL/config.json" --save_xser --force --verify
+        [[ $status == 1 && $stderr == *"$input: verification failed"* ]]
+    done
+}
+
+@test "--convert_from_xser refuses a whole model" {
+    fails_with_one_line 1 '^ckpt-pack-pt: the stream is a whole model and not sharded' \
+        "checkpoint_converter.sh --hw_backend trn1 --convert_from_xser --input_dir $MODEL --output_dir out"
+    nothing_at out
+    to_nxdt nxdt
+    ckpt-unpack nxdt | ckpt-pack-pt --sharded again
+    diff -r again nxdt
+}
+
+@test "a whole model does not go into a directory that is not empty, and never into the checkpoint it comes from" {
+    to_nxdt nxdt
+    mkdir full && touch full/there
+    local run="checkpoint_converter.sh --hw_backend trn1 --convert_to_full_state --config $MODEL/config.json"
+    fails_with_one_line 1 '^checkpoint_converter.sh: full: is there and is not empty; remove it, or replace .* --force$' \
+        "$run --input_dir nxdt --output_dir full"
+    [[ $(ls full) == there ]]
+    $run --input_dir nxdt --output_dir full --force
+    same <(sums full/checkpoint.pt) <(sums "$MODEL")
+    ln -s nxdt link
+    for input in nxdt nxdt/model; do
+        for output in nxdt nxdt/model/ link; do
+            fails_with_one_line 1 ': is the checkpoint that is read; give another --output_dir' \
+                "$run --input_dir $input --output_dir $output --force"
+        done
+    done
+    same <(find nxdt -type f | sort) <(printf 'nxdt/%s\n' checkpoint done model/dp_rank_00_tp_rank_00_pp_rank_00.pt)
+}
+
+@test "--save_format safetensors goes on when the config is in the output directory already" {
+    to_nxdt nxdt
+    mkdir hf && cp "$MODEL/config.json" hf
+    run --separate-stderr convert --convert_to_full_state --input_dir nxdt --config hf/config.json --output_dir hf \
+        --save_format safetensors --force --verify
+    [[ $status == 0 && $stderr == *'hf: verified, 39 tensors are the same' ]]
+    cmp hf/config.json "$MODEL/config.json"
+}
+
+@test "no argument is run as a command" {
+    to_nxdt '$(hf-fetch x 2>&1; touch pwned)' 2>&1
+    [[ ! -e pwned && -e '$(hf-fetch x 2>&1; touch pwned)/done' ]]
+    convert --convert_from_full_state --hf_model_name 'x; touch pwned' --output_dir out --dry-run >pipeline
+    run bash pipeline
+    [[ ! -e pwned ]]
+}
+
+@test "paths may begin with a dash" {
+    cp -r "$MODEL" ./-model
+    convert --convert_from_full_state --input_dir=-model --output_dir -f/-g --verify
+    convert --convert_to_full_state --input_dir -f/-g --config -model/config.json --output_dir --tp_size --verify
+    same <(sums ./--tp_size) <(sums "$MODEL")
+}
+
+@test "a signal that ends the script ends the pipeline, which leaves nothing" {
+    local programs signal
+    programs=$(dirname "$(command -v ckpt-ls)")
+    mkdir bin
+    cp "$programs"/{ckpt-*,checkpoint_converter.sh} bin
+    # a packer that has begun, and takes its time for the rest
+    printf '#!/bin/bash\n%s "$@" < <(head -c 100; touch begun; sleep 1; exec cat)\n' "$programs/ckpt-pack-pt" >bin/ckpt-pack-pt
+    for signal in TERM:143 HUP:129 INT:130; do
+        rm -f begun
+        # a shell's background jobs ignore SIGINT, and so would all that they start
+        python3 -c 'import signal, subprocess, sys, time, os
+process = subprocess.Popen(sys.argv[2:])
+while not os.path.exists("begun"): time.sleep(0.01)
+process.send_signal(getattr(signal, "SIG" + sys.argv[1]))
+sys.exit(process.wait() % 256)' "${signal%:*}" bin/checkpoint_converter.sh --hw_backend trn1 --convert_from_full_state \
+            --input_dir "$MODEL" --output_dir out 2>/dev/null || [[ $? == "${signal#*:}" ]]
+        nothing_at out
+    done
+    sleep 1.2
+    nothing_at out
+    bin/checkpoint_converter.sh --hw_backend trn1 --convert_from_full_state --input_dir "$MODEL" --output_dir out
+}
+
+@test "the token for a gated model can be typed on the terminal, and an interrupt there ends the script" {
+    mkdir -p hub/acme && cp -r "$MODEL" hub/acme/model
+    MODELS=$PWD/hub start_hub --gated acme/model
+    export HF_HOME=$PWD/cache HF_HUB_CACHE=$PWD/cache/hub
+    local run="checkpoint_converter.sh --hw_backend trn1 --convert_from_full_state --hf_model_name acme/model --output_dir out"
+    run "$PYTHON" "$HUB_TESTS/terminal.py" "Token for" $'\003' $run
+    [[ $status == 130 ]]
+    nothing_at out
+    run "$PYTHON" "$HUB_TESTS/terminal.py" "Token for" "$TOKEN" $run
+    [[ $status == 0 ]]
+    same <(sums out) <(to_nxdt direct && sums direct)
 }
