@@ -315,7 +315,7 @@ END
     programs=$(dirname "$(command -v ckpt-ls)")
     mkdir bin
     cp "$programs"/{ckpt-*,checkpoint_converter.sh} bin
-    printf '#!/bin/sh\nckpt-unpack nxdt2 | %s "$@"\n' "$programs/ckpt-pack-xser" >bin/ckpt-pack-xser
+    printf '#!/bin/sh\ncat >/dev/null\nckpt-unpack nxdt2 | %s "$@"\n' "$programs/ckpt-pack-xser" >bin/ckpt-pack-xser
     convert --convert_from_full_state --input_dir other --output_dir nxdt2
     for input in place nxdt; do
         local conversion=--convert_sharded

@@ -380,10 +380,10 @@ interrupt() { # signal, packer, target: in the middle of the copy
     ckpt-unpack m | ckpt-shard -t 16 -p 4 --qkv-linear -m 2 --hw-backend trn1 | ckpt-fuse-qkv --by-reference >stream
     ckpt-pack-xser whole <stream
     files=$(find whole -type f | wc -l)
-    for ((round = 0; round < 24; round++)); do
+    for ((round = 0; round < 16; round++)); do
         ckpt-pack-xser --jobs $((round % 3 + 1)) out <stream 2>err &
         packer=$!
-        sleep "0.$(printf %03d $((20 + round * 13)))"
+        sleep "0.$(printf %03d $((20 + round * 20)))"
         kill $packer 2>/dev/null || true
         status=0
         wait $packer || status=$?
