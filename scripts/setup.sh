@@ -7,7 +7,7 @@ set -euo pipefail
 declare -A packages=(
     [build]='gcc|clang libc6-dev make libarchive-dev libyajl-dev libyaml-dev libzstd-dev libdeflate-dev zlib1g-dev
              libssl-dev libcurl4-openssl-dev|libcurl4-gnutls-dev|libcurl4-nss-dev'
-    [check]='bats parallel shellcheck mandoc python3 python3-torch python3-numpy unzip zstd time openssl jq'
+    [check]='bats parallel shellcheck mandoc python3 python3-torch python3-numpy unzip zstd time openssl curl jq'
     [demo]=''
     [bench]='time python3 curl'
     [lint]='shellcheck mandoc gcc clang'
