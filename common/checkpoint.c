@@ -11,8 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CONFIG_LIMIT = 16 << 20 };
-
 uint32_t checkpoint_add_file(struct checkpoint *cp, char *path, struct rank rank)
 {
     GROW(cp->files, cp->n_files, cp->files_capacity);
@@ -98,19 +96,6 @@ static bool directory_open(struct checkpoint *cp, const char *path, const char *
     return ok;
 }
 
-/* A config without heads is of another kind of model: *config stays unknown, and that is no error. */
-static bool parse_config(const char *path, struct model_config *config, struct error *err)
-{
-    struct json_document doc;
-    if (!json_parse_file(&doc, path, CONFIG_LIMIT, err))
-        return false;
-    const struct json *heads = json_get(doc.root, "num_attention_heads");
-    bool other_kind = json_is(doc.root, JSON_OBJECT) && (!heads || json_is(heads, JSON_NULL));
-    bool ok = other_kind || config_from_json(doc.root, path, config, err);
-    json_free(&doc);
-    return ok;
-}
-
 /* True when there is a file, which then decides: one that cannot be used must not send us on to another
  * model's. */
 static bool read_config(const char *directory, struct model_config *config)
@@ -118,7 +103,7 @@ static bool read_config(const char *directory, struct model_config *config)
     struct error err;
     char *path = xasprintf("%s/config.json", directory);
     bool there = access(path, F_OK) == 0;
-    if (there && !parse_config(path, config, &err)) {
+    if (there && !config_read_any_json(path, config, &err)) {
         warning("%s; it is not used", err.message);
         *config = (struct model_config){0};
     }

@@ -65,14 +65,26 @@ bool config_from_json(const struct json *object, const char *what, struct model_
     return config_complete(config, what, err);
 }
 
-bool config_read_json(const char *path, struct model_config *config, struct error *err)
+static bool read_json(const char *path, bool heads_needed, struct model_config *config, struct error *err)
 {
     struct json_document doc;
     if (!json_parse_file(&doc, path, CONFIG_LIMIT, err))
         return false;
-    bool ok = config_from_json(doc.root, path, config, err);
+    const struct json *heads = json_get(doc.root, "num_attention_heads");
+    bool other_kind = json_is(doc.root, JSON_OBJECT) && (!heads || json_is(heads, JSON_NULL));
+    bool ok = (other_kind && !heads_needed) || config_from_json(doc.root, path, config, err);
     json_free(&doc);
     return ok;
+}
+
+bool config_read_json(const char *path, struct model_config *config, struct error *err)
+{
+    return read_json(path, true, config, err);
+}
+
+bool config_read_any_json(const char *path, struct model_config *config, struct error *err)
+{
+    return read_json(path, false, config, err);
 }
 
 /* By its ending or, where that tells nothing, by whether it begins with a brace. A pipe, which can be read

@@ -21,6 +21,8 @@ struct model_config {
 /* An error when a value is not of its kind, heads do not divide, or num_attention_heads or hidden_size is
  * missing. */
 bool config_read_json(const char *path, struct model_config *config, struct error *err);
+/* The same, but a config without heads, which is of another kind of model, leaves *config as it was. */
+bool config_read_any_json(const char *path, struct model_config *config, struct error *err);
 /* The same of a parsed object; what names it in messages. */
 bool config_from_json(const struct json *object, const char *what, struct model_config *config,
                       struct error *err);

@@ -412,12 +412,17 @@ const unsigned char *tensor_memory(const struct tensor *tensor)
     return (const unsigned char *)tensor->source->memory + tensor->offset;
 }
 
-void tensor_shape_text(const struct tensor *tensor, char *text, size_t size)
+void dims_text(unsigned n, const uint64_t *dims, char *text, size_t size)
 {
     size_t used = (size_t)snprintf(text, size, "[");
-    for (unsigned i = 0; i < tensor->n_dims && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%llu", i ? "," : "",
-                                 (unsigned long long)tensor->shape[i]);
+    for (unsigned i = 0; i < n && used < size; i++)
+        used +=
+            (size_t)snprintf(text + used, size - used, "%s%llu", i ? "," : "", (unsigned long long)dims[i]);
     if (used < size)
         snprintf(text + used, size - used, "]");
+}
+
+void tensor_shape_text(const struct tensor *tensor, char *text, size_t size)
+{
+    dims_text(tensor->n_dims, tensor->shape, text, size);
 }

@@ -78,7 +78,8 @@ bool tensor_same_view(const struct tensor *a, const struct tensor *b);
 bool tensor_in_memory(const struct tensor *tensor);
 /* Where the tensor's bytes are when they are in memory, row-major and without gaps; otherwise NULL. */
 const unsigned char *tensor_memory(const struct tensor *tensor);
-/* "[32,64]" */
+/* "[32,64]", of numbers and of a tensor's shape */
+void dims_text(unsigned n, const uint64_t *dims, char *text, size_t size);
 void tensor_shape_text(const struct tensor *tensor, char *text, size_t size);
 
 #endif

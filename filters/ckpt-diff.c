@@ -133,15 +133,11 @@ static bool note_block(void *context, uint64_t first, const unsigned char *a, co
 static void index_text(const struct tensor *tensor, uint64_t element, char *text, size_t size)
 {
     uint64_t at[TENSOR_MAX_DIMS];
-    size_t used = (size_t)snprintf(text, size, "[");
     for (unsigned i = tensor->n_dims; i-- > 0;) {
         at[i] = element % tensor->shape[i];
         element /= tensor->shape[i];
     }
-    for (unsigned i = 0; i < tensor->n_dims && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%llu", i ? "," : "", (ull)at[i]);
-    if (used < size)
-        snprintf(text + used, size - used, "]");
+    dims_text(tensor->n_dims, at, text, size);
 }
 
 static void print_difference(const char *name, const struct difference *d)

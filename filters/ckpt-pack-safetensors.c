@@ -124,7 +124,6 @@ static void add_waiting(struct packer *p)
     if (p->lm_head.tensor) {
         add(p, &p->lm_head);
         record_free(&p->lm_head);
-        p->lm_head = (struct record){0};
     }
 }
 

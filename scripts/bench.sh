@@ -26,21 +26,10 @@ Needs three times the size in each place. BUILD is the directory of the programs
 END
 }
 
-while (($# > 0)); do
-    case $1 in
-    --help) show_help && exit ;;
-    --size | --rounds | --threads | --memory | --disk)
-        (($# > 1)) || { echo "$program: $1 needs a value" >&2 && exit 2; }
-        declare "${1#--}=$2"
-        shift 2
-        ;;
-    *) echo "$program: unknown option $1 (see $program --help)" >&2 && exit 2 ;;
-    esac
-done
-
 root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source-path=SCRIPTDIR source=measure.sh
 . "$root/scripts/measure.sh"
+read_options "size rounds threads memory disk" "$@"
 PATH=$(cd "$root" && realpath "${BUILD:-build}"):$PATH
 for needed in ckpt-unpack /usr/bin/time python3; do
     command -v "$needed" >/dev/null || { echo "$program: $needed is not there (make; apt install time)" >&2 && exit 1; }

@@ -1,6 +1,20 @@
 # What the benchmarks share; sourced by them.
 # shellcheck shell=bash
 
+# Sets the variables whose names are given from options of these names.
+read_options() { # names, argument…
+    local names=" $1 " program=${0##*/}
+    shift
+    while (($# > 0)); do
+        [[ $1 != --help ]] || { show_help && exit; }
+        [[ $1 =~ ^--[a-z]+$ && $names == *" ${1#--} "* ]] ||
+            { echo "$program: unknown option $1 (see $program --help)" >&2 && exit 2; }
+        (($# > 1)) || { echo "$program: $1 needs a value" >&2 && exit 2; }
+        declare -g "${1#--}=$2"
+        shift 2
+    done
+}
+
 # Equal conditions: nothing is still to be written to the disk that holds the directory, and as much memory as will
 # be needed has just been in use. In a virtual machine memory that has long been free comes from the host page by page,
 # which costs several times the copy; whoever is measured first would pay for that.
